@@ -36,6 +36,8 @@ COMMANDS = {
     "objects": "objects.objects",
     "export": "runs.export",
     "name-clusters": "projects.name_clusters",
+    "pack": "packing.pack_project",
+    "unpack": "packing.unpack_project",
     "check": "checking.check_project",
     "allow": "checking.allow_servers",
     "methods": "about.list_methods",

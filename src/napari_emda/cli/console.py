@@ -22,7 +22,27 @@ from napari_emda.jobs.stop_signals import stop_signals
 if TYPE_CHECKING:
     from napari_emda.project.job_files import Job
 
-ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
+
+def _folder_of(project: Path) -> Path:
+    """The folder of a project, which is unpacked if its file was given."""
+    if project.suffix.lower() != ".zip" or not project.is_file():
+        return project
+    from napari_emda.cli.packing import unpack
+
+    return unpack(project)
+
+
+ProjectArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The project's folder, or the file of a packed one, which is unpacked beside it.",
+        show_default=False,
+        callback=_folder_of,
+    ),
+]
+NewFolderArgument = Annotated[
+    Path, typer.Argument(help="The new folder of the project.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 RunOption = Annotated[
     str | None, typer.Option(help="A run, such as 003-ynet; by default the latest.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from napari_emda.cli.console import JsonOption, ProjectArgument, echo, print_result
+from napari_emda.cli.console import JsonOption, NewFolderArgument, echo, print_result
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.voxel_grid import Spacing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def new(
-    project: ProjectArgument,
+    project: NewFolderArgument,
     source: Annotated[
         tuple[Path, Path] | None,
         typer.Option(

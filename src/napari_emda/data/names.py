@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -11,6 +12,8 @@ from pydantic import AfterValidator
 LONGEST = 180
 # "/" and "\" lead into other folders, ":" to another drive or stream of Windows.
 _SEPARATORS = frozenset("/\\:")
+# Windows takes such names for devices, whatever follows the dot.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
 def check_file_name(name: str) -> str:
@@ -26,6 +29,11 @@ def check_file_name(name: str) -> str:
     if name in (".", "..") or _SEPARATORS & set(name):
         raise ValueError(f"'{name}' cannot be the name of a file")
     return name
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows takes the name of a file for a device, as it does ``aux.tif``."""
+    return _DEVICE.match(name) is not None
 
 
 def check_shown_name(name: str) -> str:

@@ -19,8 +19,8 @@ _PARTS = 16
 _PART = 2**16
 # Files that desktops put into folders of images when these are looked at.
 _OF_DESKTOPS = ("Thumbs.db", "desktop.ini")
-# zarr's own files that begin with a dot, unlike those of desktops.
-_OF_ZARR = (".zarray", ".zgroup", ".zattrs", ".zmetadata")
+OF_ZARR = (".zarray", ".zgroup", ".zattrs", ".zmetadata")
+"""zarr's own files that begin with a dot, unlike those of desktops."""
 # Bytes that are read at a time.
 _STEP = 2**20
 
@@ -46,7 +46,7 @@ def image_identity(path: Path) -> dict[str, Any]:
         # What a server holds cannot be compared without reading all of it.
         return {"address": location.address, "part": str(location.part)}
     path = location.file
-    files = sorted(_files(path)) if path.is_dir() else [path] if path.exists() else []
+    files = sorted(files_in(path)) if path.is_dir() else [path] if path.exists() else []
     if not files:
         return {}
     status = [file.stat() for file in files]
@@ -77,15 +77,15 @@ def file_identity(path: Path) -> str:
     return content.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_in(folder: Path) -> Iterator[Path]:
     """The files of an image in a folder."""
     for entry in os.scandir(folder):
-        hidden = entry.name.startswith(".") and entry.name not in _OF_ZARR
+        hidden = entry.name.startswith(".") and entry.name not in OF_ZARR
         if hidden or entry.name in _OF_DESKTOPS:
             continue
         # Links to folders are not followed: they may lead back here.
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path))
+            yield from files_in(Path(entry.path))
         elif entry.is_file():
             yield Path(entry.path)
 

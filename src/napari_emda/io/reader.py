@@ -10,6 +10,7 @@ from typing import ClassVar
 from napari_emda.data.names import is_utf8
 from napari_emda.errors import DataError, listed
 from napari_emda.io.description import description
+from napari_emda.io.identity import files_in
 from napari_emda.io.location import WHOLE, Part, axis_word, located
 from napari_emda.io.units import Stored
 from napari_emda.registry import Registry
@@ -41,6 +42,15 @@ class Reader(ABC):
         May look into the file or folder, but must be quick: all readers are asked.
         """
         return path.is_file() and path.name.lower().endswith(cls.suffixes)
+
+    @classmethod
+    def files(cls, path: Path) -> list[Path]:
+        """The files that an image consists of: by default the file, or all in the folder.
+
+        Args:
+            path: one that the reader takes.
+        """
+        return sorted(files_in(path)) if path.is_dir() else [path]
 
     @classmethod
     @abstractmethod

@@ -160,9 +160,14 @@ def check_classes(classes: Sequence[str]) -> None:
 
 def write_project_file(folder: Path, file: ProjectFile) -> None:
     """Write ``project.json`` in a project's folder, whole or not at all."""
+    write_text(folder / "project.json", text_of(file))
+
+
+def text_of(file: ProjectFile) -> str:
+    """The text of ``project.json``, in the oldest format that has all that is in it."""
     uses_meaning = any(volume.labels_meaning is not None for volume in file.volumes)
     file = file.model_copy(update={"format": FORMAT if uses_meaning else 2})
-    write_text(folder / "project.json", file.model_dump_json(indent=2) + "\n")
+    return file.model_dump_json(indent=2) + "\n"
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from napari_emda.settings.requirements import Available
 _ENTRIES = (
     *("volumes", "annotations", "runs", "jobs", "undo", "backups", "rescued"),
     *("regions.jsonl", "undo.jsonl", "redo.jsonl", "object_edits.jsonl", "check_points.jsonl"),
-    *("on-view.txt", ".lock"),
+    *("on-view.txt", "unpacked.json", ".lock"),
 )
 
 

@@ -169,6 +169,13 @@ class RunFolder:
         owner = Owner.read(self._trainer_file)
         return owner is not None and owner.alive
 
+    @property
+    def is_written(self) -> bool:
+        """Whether a process trains the run, or predicts with it, now."""
+        predicting = self.path.glob("predicted-by-*.json")
+        owners = [Owner.read(path) for path in (self._trainer_file, *predicting)]
+        return any(owner is not None and owner.alive for owner in owners)
+
     @contextmanager
     def training_alone(self) -> Iterator[None]:
         """A block in which no other process may train the run; JobError if one does."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels, ObjectNumbers
-from napari_emda.data.names import LONGEST
+from napari_emda.data.names import LONGEST, is_device
 from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Domain, LabelsZero, Volume
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
@@ -36,8 +36,6 @@ from napari_emda.project.annotation_arrays import AnnotationArrays, check_fits
 from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
 from napari_emda.registry import did_you_mean
 
-# Windows takes such names for devices, whatever follows the dot.
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 # Bytes of the number that tells volumes of one name apart, such as _12.
 _NUMBER_BYTES = 8
 
@@ -319,7 +317,7 @@ class Volumes:
         # would make a hidden file, ".." another folder, and a leading hyphen an option.
         name = unicodedata.normalize("NFC", name)
         name = re.sub(r"[^\w.-]+", "_", name).strip("._-") or "volume"
-        if _DEVICE.match(name):
+        if is_device(name):
             name = f"volume_{name}"
         # Files may have longer names than volumes, whose names become parts of others.
         longest = LONGEST - _NUMBER_BYTES

@@ -31,6 +31,7 @@ from napari_emda._gui.data.label_numbers import OF_SOURCE, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize, not_offered
 from napari_emda._gui.data.masks import LABEL_LAYERS, MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
+from napari_emda._gui.data.opening import Opening
 from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import Pick, empty_folder, in_words, proposed_folder
 from napari_emda._gui.data.remarks import (
@@ -41,7 +42,6 @@ from napari_emda._gui.data.remarks import (
     sizes_needed,
     what_is_needed,
 )
-from napari_emda._gui.data.repair import RepairOffer, opened_for_viewer
 from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session, in_short
@@ -86,8 +86,7 @@ class DataPanel(QWidget):
         sides = ((self.source, self.source_size), (self.target, self.target_size))
         self.grids = GridQuestion(session, sides)
         self._complaint = Complaint(session, self._input)
-        self.open = button("Open a project …", "Open a project folder.", self.choose_project)
-        self.repair = RepairOffer(session, self.open_project)
+        self.opening = Opening(session)
         self.current = Sentence()
         self.another = AddTarget(session)
         self.question = ProjectQuestion(session, self._make_project, self.another.add_pick)
@@ -113,7 +112,7 @@ class DataPanel(QWidget):
         remarks = (self.left_out, self.files, self.sizes, self.grids)
         sentences = (*remarks, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
-        above = (self.open, self.repair, self.current)
+        above = (self.opening, self.current)
         below = (self.question, more, self.naming_drawer, self.backups)
         column(self, *above, fields, *sentences, self.use, *below)
 
@@ -361,28 +360,9 @@ class DataPanel(QWidget):
         folder = Path(self.folder.text().strip()).expanduser()
         self._making.start(self.picks(), self.class_names(), folder)
 
-    def choose_project(self) -> None:
-        """Ask for a project folder and open it."""
-        folder = QFileDialog.getExistingDirectory(self, "Open a project", str(Path.home()))
-        if folder:
-            self.open_project(Path(folder))
-
-    def open_project(self, folder: Path) -> None:
-        """Open a project and show its volumes."""
-        if self._session.runner.busy:
-            self._session.say(self._session.runner.busy, "error")
-            return
-        with self._session.showing_errors():
-            opened = self._session.opened
-            if opened is not None and opened.project.folder == folder:
-                # The user may have removed layers, and wants to see them again.
-                self._session.bring_back_layers()
-                self._session.say(f"The project {folder} is open already.")
-                return
-            # Exclusively: two viewers that write to a project would overwrite each other's work.
-            with self.repair.offered_for(folder):
-                self._session.adopt(opened_for_viewer(folder))
-            self._session.say(f"The project {folder} was opened.", "done")
+    def open_project(self, path: Path) -> None:
+        """Open a project, perhaps a packed one, and show its volumes."""
+        self.opening.open_project(path)
 
     def _show_project(self) -> None:
         opened = self._session.opened

@@ -51,6 +51,12 @@ class Nrrd(MultiImageReader):
     lazily: ClassVar = "raw: yes; gzip: unpacked as a whole, up to 2 GiB"
 
     @classmethod
+    def files(cls, path: Path) -> list[Path]:
+        """The header, and the file of the voxels beside it, if it is another one."""
+        header, header_end = _header(path)
+        return list(dict.fromkeys((path, _data(path, header, header_end)[0])))
+
+    @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
         """Read the header, and choose a channel or time; voxels are read where they are sliced."""
         header, header_end = _header(path)

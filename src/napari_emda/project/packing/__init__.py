@@ -1,0 +1,1 @@
+"""Projects that travel: a zip file of a project, with a hash of every file in it."""
