@@ -58,6 +58,27 @@ def test_a_mask_or_the_source_as_target_is_pointed_out(tmp_path):
         assert words in notice
 
 
+@pytest.mark.parametrize(
+    ("given", "states"),
+    [
+        ((50, 8, 8), ""),
+        ((48, 8.2, 8), ""),
+        ((8, 8, 50), "states 50 nm along z, 8 nm along x, and 8 x 8 x 50 nm (z y x) is used as"),
+        ((50, 4, 8), "states 8 nm along y, and 50 x 4 x 8 nm (z y x) is used as given with"),
+    ],
+)
+def test_a_voxel_size_other_than_that_of_the_file_is_pointed_out(tmp_path, given, states):
+    new = ("new", tmp_path / "p", "--target", image(tmp_path / "t.tif", GREY))
+    notices = answer(*new, "--target-spacing", *given)["notices"]
+    assert len(notices) == bool(states)
+    assert states in "".join(notices)
+
+
+def test_a_single_image_has_no_thickness_to_contradict(tmp_path):
+    new = ("new", tmp_path / "p", "--target", image(tmp_path / "t.tif", GREY[:1]))
+    assert answer(*new, "--target-spacing", 70, 8, 8)["notices"] == []
+
+
 def test_a_missing_section_distance_is_asked_for_alone(tmp_path, refused):
     tifffile.imwrite(
         tmp_path / "t.tif",

@@ -356,8 +356,13 @@ def _check_file(
 ) -> list[str]:
     name = Path(path).name
     notices = file_notices(stored, independent)
-    check_spacing(name, spacing, stored, option, independent=independent)
+    used = check_spacing(name, spacing, stored, option, independent=independent)
     check_image(name, stored.array)
+    if stated := stored.contradicts(used):
+        given = " x ".join(f"{side:g}" for side in used)
+        notices.append(
+            f"{name} states {stated}, and {given} nm (z y x) is used as given with {option}."
+        )
     # A few grey values are possible, so that this is not refused.
     if seems_labels(stored.array):
         notices.append(

@@ -78,6 +78,20 @@ class Stored:
             z = y
         return None if z is None or y is None or x is None else (z, y, x)
 
+    def contradicts(self, spacing: Sequence[float]) -> str:
+        """What the file states of the voxel size (z, y, x in nm) other than this, in words.
+
+        Differences up to a tenth are left out: microscopes are calibrated more exactly than files
+        are written. A single image has no thickness to compare.
+        """
+        axes = "zyx" if self.array.shape[0] > 1 else "yx"
+        pairs = zip("zyx", self.sizes, spacing, strict=True)
+        return ", ".join(
+            f"{stated:g} nm along {axis}"
+            for axis, stated, given in pairs
+            if axis in axes and stated is not None and abs(stated - given) > 0.1 * given
+        )
+
 
 def calibrated(sizes: Sequence[float | None], units: Sequence[str | None]) -> Calibration:
     """The voxel size to use, from what a file states for z, y and x.
