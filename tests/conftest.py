@@ -228,6 +228,7 @@ def make_training():
     Nobody looks at the target meanwhile unless ``validations`` are asked for.
     """
     from napari_emda.jobs.prepare_training import training_on
+    from napari_emda.methods.base import methods
     from napari_emda.project.job_files import TrainJob
 
     def make(
@@ -250,6 +251,15 @@ def make_training():
             network_settings={"base_channels": 8, **(network_settings or {})},
         )
         folder.mkdir(parents=True, exist_ok=True)
+        if start is None and methods[method].requirements.model != "none":
+            # A model of the same architecture that has learnt nothing yet.
+            before = folder.with_name(f"{folder.name}-before")
+            kept = {key: values[key] for key in ("context", "network") if key in values}
+            training = make(
+                volumes, before, classes=classes, network_settings=network_settings, **kept
+            )
+            training.write(0)
+            start = training.path
         training, _ = training_on(
             lambda domain: [volume for volume in volumes if volume.domain == domain],
             classes,

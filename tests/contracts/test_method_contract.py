@@ -177,6 +177,11 @@ def test_hidden_labels_of_the_target_change_nothing(
                 settings=settings,
                 network_settings={"base_channels": 8},
             )
+            if methods[name].requirements.model != "none":
+                first, _ = prepare(project, job.model_copy(update={"method": "source_only"}), None)
+                first.folder = project.runs.new("source_only")
+                first.write(0)
+                job = job.model_copy(update={"start_from": first.folder.name})
             training, _ = prepare(project, job, None)
         for step in (0, 3):  # the first and the last stage
             training.step(training.batch(step), step)

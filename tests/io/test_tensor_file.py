@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-from napari_emda.io.tensor_file import read_tensor_header
+from napari_emda.io.tensor_file import copy_tensors, read_tensor_header
 
 
 def test_a_header_is_read_as_safetensors_wrote_it(tmp_path):
@@ -19,6 +20,44 @@ def test_a_header_is_read_as_safetensors_wrote_it(tmp_path):
     assert header.whole
     path.write_bytes(path.read_bytes()[:-1])
     assert not read_tensor_header(path).whole
+
+
+def test_a_copy_holds_the_wanted_tensors_and_other_metadata(tmp_path, noise):
+    tensors = {
+        "kept": noise.normal(size=(3, 5)).astype(np.float32),
+        "left.out": np.arange(7, dtype=np.int64),
+        "zeroed": np.ones(9, np.float16),
+        "empty": np.zeros((0, 2), np.uint8),
+    }
+    source = tmp_path / "model.safetensors"
+    copy = tmp_path / "copy.safetensors"
+    save_file(tensors, source, metadata={"key": "value"})
+    copy_tensors(
+        source,
+        copy,
+        {"other": "é"},
+        lambda name: name != "left.out",
+        lambda name, entry, content: bytes(len(content)) if name == "zeroed" else content,
+    )
+    loaded = load_file(copy)
+    assert loaded.keys() == {"kept", "zeroed", "empty"}
+    np.testing.assert_array_equal(loaded["kept"], tensors["kept"])
+    np.testing.assert_array_equal(loaded["zeroed"], np.zeros(9, np.float16))
+    with safe_open(copy, "np") as file:
+        assert file.metadata() == {"other": "é"}
+
+
+@pytest.mark.parametrize("offsets", [[4, 0], [-4, 4], [0, 4000]])
+def test_tensors_that_lie_elsewhere_are_not_copied(tmp_path, offsets):
+    source = tmp_path / "model.safetensors"
+    entries = {
+        "a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 8]},
+        "b": {"dtype": "U8", "shape": [4], "data_offsets": offsets},
+    }
+    header = json.dumps(entries)
+    source.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(8))
+    with pytest.raises(ValueError, match=r"damaged|cut short"):
+        copy_tensors(source, tmp_path / "copy", {}, lambda name: True)
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ class Contents(QWidget):
         if (
             isinstance(job, TrainJob)
             and found is not None
-            and found.methods[job.method].requirements.labels == "unused"
+            and not found.methods[job.method].requirements.predicts_classes
         ):
             self.show_only("Data", self.data.naming_drawer)
         elif job.kind in ("suggest", "train"):

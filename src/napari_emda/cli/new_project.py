@@ -12,11 +12,15 @@ import typer
 from napari_emda.cli.console import JsonOption, NewFolderArgument, echo, print_result
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.data.label_meaning import LabelMeaning
-from napari_emda.data.voxel_grid import Spacing
+from napari_emda.data.voxel_grid import Spacing, VoxelGrid
+from napari_emda.errors import JobError
+from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
 if TYPE_CHECKING:
     from napari_emda.data.volume import Domain
+
+DEFAULT_CLASSES = ("background", "foreground")
 
 
 def new(
@@ -28,6 +32,13 @@ def new(
         ),
     ] = None,
     target: Annotated[Path | None, typer.Option(help="The image to be segmented.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model to start from, without its source: the folder of a run or a project, a "
+            "model's file, or a package of napari-emda."
+        ),
+    ] = None,
     spacing: Annotated[
         Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the source in nm.")
     ] = None,
@@ -35,7 +46,8 @@ def new(
         Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the target in nm.")
     ] = None,
     classes: Annotated[
-        list[str] | None, typer.Option(help="Names of the classes, background first.")
+        list[str] | None,
+        typer.Option(help="Names of the classes, background first; by default those of a model."),
     ] = None,
     independent: Annotated[
         bool, typer.Option(help="The sections are independent images, such as fields of view.")
@@ -55,22 +67,40 @@ def new(
     ignore: IgnoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a project from a labelled source and an unlabelled target, or from only one of them."""
-    names = tuple(classes) if classes else ("background", "foreground")
+    """Make a project from a labelled source and an unlabelled target, or from only one of them.
+
+    With --model, a model takes the place of the source.
+    """
+    names = tuple(classes) if classes else None
     sections_are_independent: dict[Domain, bool] = {
         "source": independent,
         "target": independent or target_independent,
     }
     meaning = label_meaning(background, ignore, zero, one_is_background=True)
-    entries, notices = create(
-        project, names, source, target, spacing, target_spacing, sections_are_independent, meaning
-    )
-    result = {
-        "project": str(project),
-        "classes": list(names),
-        "volumes": entries,
-        "notices": notices,
-    }
+    if model is None:
+        names = names or DEFAULT_CLASSES
+        entries, notices = create(
+            project,
+            names,
+            source,
+            target,
+            spacing,
+            target_spacing,
+            sections_are_independent,
+            meaning,
+        )
+        result: dict[str, Any] = {"project": str(project), "classes": list(names)}
+    else:
+        if source is not None or target is None:
+            raise JobError(
+                "--model starts without a source: give the image to be segmented with --target, "
+                "and leave out --source."
+            )
+        alone = sections_are_independent["target"]
+        result, entries, notices = create_from_model(
+            project, model, target, target_spacing, names, alone=alone
+        )
+    result |= {"volumes": entries, "notices": notices}
     for notice in notices:
         echo(notice, err=True)
     print_result(result, as_json=as_json, print_text=lambda: _print_volumes(project, entries))
@@ -142,13 +172,61 @@ def create(
                     )
                 )
         given = {"source": spacing, "target": target_spacing}
-        described = [
-            entry.model_dump()
-            | _array_of(project, entry.name)
-            | {"spacing_from": "file" if given[entry.domain] is None else "user"}
-            for entry in entries
-        ]
+        described = [_described(project, entry, given[entry.domain]) for entry in entries]
     return described, notices
+
+
+def create_from_model(
+    folder: Path,
+    path: Path,
+    target: Path,
+    spacing: Spacing | None,
+    classes: tuple[str, ...] | None,
+    *,
+    alone: bool,
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+    """Check everything, then make a project of a model and a target.
+
+    Args:
+        folder: of the project.
+        path: of the model.
+        target: the image to be segmented.
+        spacing: voxel size (z, y, x) in nm; None to take it from the file.
+        classes: names, background first; None for those of the model.
+        alone: whether the sections are independent images.
+
+    Returns:
+        What to print of the project, the entry of its volume as of `create`, and notices.
+    """
+    from napari_emda.io.checks import check_pair, check_spacing
+    from napari_emda.io.read import open_image
+    from napari_emda.project.model_file import model_at
+    from napari_emda.project.model_import import check_model, import_model
+
+    independent: list[Domain] = ["target"] if alone else []
+    with model_at(path, folder.absolute()) as file:
+        names = classes or file.model.classes
+        notices = check_pair(None, target, names, None, spacing, None, independent)
+        grid = VoxelGrid(check_spacing(target.name, spacing, open_image(target), independent=alone))
+        notices += check_model(file.model, names, grid.pixel_size, target.name)
+        with Project.create(folder, names) as project:
+            with project.volumes.added_together():
+                entry = project.volumes.add(
+                    target,
+                    "target",
+                    spacing=spacing,
+                    sections_are_independent=alone,
+                )
+                run, remark = import_model(project, file)
+            described = _described(project, entry, spacing)
+    notices.append(remark)
+    return {"project": str(folder), "classes": list(names), "run": run}, [described], notices
+
+
+def _described(project: Project, entry: VolumeEntry, spacing: Spacing | None) -> dict[str, Any]:
+    """An entry with shape and type, and whether the user has given its voxel size."""
+    given = {"spacing_from": "file" if spacing is None else "user"}
+    return entry.model_dump() | _array_of(project, entry.name) | given
 
 
 def _array_of(project: Project, name: str) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def _new_training(
 
     cls = methods[method]
     note = ""
-    if cls.requirements.annotations and start is None:
+    goes_on = cls.requirements.annotations or cls.requirements.model != "none"
+    if goes_on and start is None:
         # A further round of annotation continues with the model of the round before.
         start = Project.open(project).runs.latest()
         if start is not None:

@@ -120,6 +120,13 @@ class Prior:
         spread = float(objects.solidities.std())
         return cls(objects.solidity(), objects.weighted_solidity(), spread, objects.fraction, least)
 
+    def check(self) -> None:
+        """Check values that come from a file; ValueError if they cannot be right."""
+        shares = (self.solidity, self.weighted_solidity, self.spread, self.fraction)
+        # NaN fails the comparison, too.
+        if not all(0 <= share <= 1 for share in shares) or self.least < 0:
+            raise ValueError("The shapes cannot be right")
+
 
 def solidity_gap(objects: Objects, prior: Prior) -> float:
     """|S_t - S*| of Franco-Barranco et al. 2022, 0 at best; with no object S_t is 0.

@@ -24,17 +24,10 @@ from napari_emda.io.tensor_file import TensorHeader, read_tensor_header
 from napari_emda.json_text import parse_json
 from napari_emda.methods.base import Method
 from napari_emda.nn.network import Network
+from napari_emda.project.model_file import FORMAT, METADATA, MOMENTS
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 from napari_emda.settings.training import split_network
-
-# Format 1 standardised a stack of independent images with one grey range, format 2 each image with
-# its own. Format 3 keeps model and training apart and renames some settings. `_migrated` reads all.
-FORMAT = 3
-
-# Moments of the optimiser lie in the same file as the weights, under names that no method can use:
-# one file is replaced at once, two could be of different steps after a crash.
-_OPTIMISER = "optimiser."
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -64,7 +57,7 @@ def save(
     if optimiser is not None:
         for index, state in optimiser.state_dict()["state"].items():
             for key, value in state.items():
-                tensors[f"{_OPTIMISER}{index}.{key}"] = (
+                tensors[f"{MOMENTS}{index}.{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
     metadata = {
@@ -77,7 +70,7 @@ def save(
     with workspace(path) as folder, naming(path):
         written = folder / path.name
         try:
-            save_file(tensors, written, {"napari_emda": json.dumps(metadata)})
+            save_file(tensors, written, {METADATA: json.dumps(metadata)})
         except SafetensorError as error:
             # The library has a class of its own for a full disk.
             raise system_error(error) or error from None
@@ -104,7 +97,7 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
             version.
     """
     try:
-        values = parse_json(_header(path).metadata["napari_emda"])
+        values = parse_json(_header(path).metadata[METADATA])
         if type(values["format"]) is not int or values["format"] < 1:
             raise ValueError
         if values["format"] > FORMAT:
@@ -135,7 +128,7 @@ def _damaged(path: Path) -> JobError:
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of an earlier format as that of format 3."""
+    """The metadata of an earlier format as that of today's."""
     if values["format"] >= 3:
         return values
     values = with_new_names(values, {"neighbours": "z_smoothing"})
@@ -163,7 +156,7 @@ def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _state(path: Path) -> dict[str, Tensor]:
-    return {key: value for key, value in _tensors(path).items() if not key.startswith(_OPTIMISER)}
+    return {key: value for key, value in _tensors(path).items() if not key.startswith(MOMENTS)}
 
 
 def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
@@ -184,7 +177,7 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
         return
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _tensors(path, _OPTIMISER).items():
+    for key, value in _tensors(path, MOMENTS).items():
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
         # Fused optimisers walk through parameter and moments in the order of memory, so they must

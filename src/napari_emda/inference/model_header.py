@@ -7,13 +7,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_emda.data.context import Context
+from napari_emda.data.domain_profile import DomainProfile
 from napari_emda.data.intensity import Statistics, measure
+from napari_emda.data.model_description import ModelDescription
 from napari_emda.data.names import ShownName
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.spectrum import Spectrum, check_spectrum
 from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain, Volume
+from napari_emda.evaluation.label_free import Prior
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig
 from napari_emda.settings.base import MOST_INT32
@@ -38,6 +41,12 @@ class ModelHeader(BaseModel):
         statistics: grey values by volume name.
         spectrum: to which all volumes are filtered before the network sees them (`data.spectrum`);
             empty if they are seen as they are.
+        profiles: what is kept of each domain that the network has learnt from or was adapted to, so
+            that a volume can be adapted to the model without them; empty in models of versions
+            that kept nothing.
+        shapes: of the objects of each foreground class in the source, None for a class without
+            objects; empty if they were not measured.
+        description: what people say of the model.
         context: number of neighbouring sections that the network sees on each side.
         section_distance: from one of them to the next, in ``unit``.
         spoilt: sections that are seen with no other one, by volume name, if there is a context.
@@ -64,6 +73,9 @@ class ModelHeader(BaseModel):
     unit: ShownName = "nm"
     statistics: dict[str, Statistics] = {}
     spectrum: Spectrum = ()
+    profiles: dict[Domain, DomainProfile] = {}
+    shapes: tuple[Prior | None, ...] = ()
+    description: ModelDescription = ModelDescription()
     context: int = Field(0, ge=0, le=MOST_CONTEXT)
     section_distance: float = Field(1.0, ge=SMALLEST_SIZE, le=LARGEST_SIZE)
     spoilt: dict[str, tuple[_Section, ...]] = {}
@@ -84,11 +96,33 @@ class ModelHeader(BaseModel):
             values.check()
         return statistics
 
+    @field_validator("profiles")
+    @classmethod
+    def _are_profiles(cls, profiles: dict[Domain, DomainProfile]) -> dict[Domain, DomainProfile]:
+        for profile in profiles.values():
+            profile.check()
+        return profiles
+
     @field_validator("spectrum")
     @classmethod
     def _is_a_spectrum(cls, spectrum: Spectrum) -> Spectrum:
         check_spectrum(spectrum)
         return spectrum
+
+    @field_validator("shapes")
+    @classmethod
+    def _are_shapes(cls, shapes: tuple[Prior | None, ...]) -> tuple[Prior | None, ...]:
+        for shape in filter(None, shapes):
+            shape.check()
+        return shapes
+
+    @model_validator(mode="after")
+    def _knows_each_class(self) -> ModelHeader:
+        classes = len(self.classes)
+        shares = [len(profile.shares) for profile in self.profiles.values() if profile.shares]
+        if set(shares) - {classes} or len(self.shapes) not in (0, classes - 1):
+            raise ValueError("The shares are those of other classes")
+        return self
 
     @model_validator(mode="after")
     def _has_a_channel_for_each_section(self) -> ModelHeader:

@@ -17,13 +17,13 @@ from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
-from napari_emda.methods.base import DataSummary, Method, methods
-from napari_emda.nn.network import Network, NetworkConfig, networks
+from napari_emda.jobs.training_header import header_of, is_labelled, summary_of
+from napari_emda.methods.base import Method, methods
+from napari_emda.nn.network import Network, networks
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
-from napari_emda.settings.base import Settings
 from napari_emda.settings.requirements import Available
 from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.state import TrainingState
@@ -77,22 +77,29 @@ def training_on(
     settings = job.settings
     _check_keep(settings, cls)
     _check_objects(settings, cls)
+    # A checkpoint that is given without a run is a model as well.
+    model = job.start_from or ("" if start is None else start.name)
     volumes = [
         cls.learns_from(volume, method_settings, settings)
-        for volume in _volumes(volumes_of, job, cls)
+        for volume in _volumes(volumes_of, job, cls, model)
     ]
-    sampler = _sampler(volumes, job, cls, start, folder)
-    _check_labels(sampler, cls)
+    before = None if start is None else checkpoint.read_header(start)
+    sampler = _sampler(volumes, job, cls, before, folder)
+    _check_labels(sampler, cls, model)
     _check_continued(sampler, folder)
     predicted = cls.predicted_classes(method_settings, classes)
-    header = _header(job, method_settings, cls, sampler, predicted)
-    summary = _summary(sampler, predicted, start)
+    header = header_of(job, method_settings, sampler, predicted, before)
+    summary = summary_of(sampler, header, before)
     # `build` draws the initial weights: the same seed gives the same training.
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(summary)
     header = header.model_copy(update={"flips": method.postprocessing.flips})
     if start is not None:
         checkpoint.start_from(start, method.network, predicted)
+        method.continues()
+    validator = _validator(volumes_of, classes, header, settings, method.predictor)
+    if validator is not None:
+        header = header.model_copy(update={"shapes": validator.priors})
     training = Training(
         method,
         sampler,
@@ -101,7 +108,7 @@ def training_on(
         # A new run gets its folder from the job once all checks have passed.
         folder or RunFolder(Path()),
         Compute.choose(settings.device, settings.precision),
-        _validator(volumes_of, classes, header, settings, method.predictor),
+        validator,
     )
     return training, {volume.name: volume for volume in volumes}
 
@@ -110,20 +117,19 @@ def _sampler(
     volumes: list[Volume],
     job: TrainJob,
     cls: type[Method],
-    start: Path | None,
+    before: ModelHeader | None,
     folder: RunFolder | None,
 ) -> PatchSampler:
     settings = job.settings
     stack = _stack(job)
     # A network that goes on sees neighbours as far away as before.
-    before = None if start is None else checkpoint.read_header(start)
     depth = before is not None and (before.context > 0 or before.network.section_ratio > 0)
     return PatchSampler(
         volumes,
         settings.patch,
         settings.batch,
         source_batches=cls.source_batches,
-        pixel_size=settings.pixel_size,
+        pixel_size=settings.pixel_size or _pixel_size_of(before, volumes),
         seed=settings.seed,
         boxes={"source": settings.source_box, "target": settings.target_box},
         context=settings.context,
@@ -132,6 +138,18 @@ def _sampler(
         section_distance=before.section_distance if before is not None and depth else 0,
         spectrum=_spectrum(volumes, settings, before, folder),
     )
+
+
+def _pixel_size_of(before: ModelHeader | None, volumes: list[Volume]) -> float:
+    """The pixel size of the model to start from, where its source is not there; else 0.
+
+    With the source, the coarsest volume sets the size, as in the training of the model.
+    """
+    return before.pixel_size if before is not None and not _has_source(volumes) else 0
+
+
+def _has_source(volumes: list[Volume]) -> bool:
+    return any(volume.domain == "source" for volume in volumes)
 
 
 def _spectrum(
@@ -156,10 +174,17 @@ def _spectrum(
         return checkpoint.read_header(folder.checkpoint).spectrum
     if settings.spectrum == "own" or (settings.spectrum == "auto" and not _has_spectrum(before)):
         return ()
-    pixel_size = settings.pixel_size or common_pixel_size(volumes)
+    pixel_size = (
+        settings.pixel_size or _pixel_size_of(before, volumes) or common_pixel_size(volumes)
+    )
     # A spectrum belongs to a pixel size.
     if before is not None and before.spectrum and before.pixel_size == pixel_size:
         return before.spectrum
+    if before is not None and not _has_source(volumes) and before.pixel_size == pixel_size:
+        # The network has seen its source unfiltered: the target is brought to the power of that.
+        profile = before.profiles.get("source")
+        if profile is not None:
+            return profile.spectrum
     if settings.spectrum == "common" and len({volume.domain for volume in volumes}) < 2:
         raise SettingsError(
             "spectrum=common compares a source with a target, and this training uses only one of "
@@ -181,75 +206,7 @@ def _stack(job: TrainJob) -> int:
     return int(settings.sections)
 
 
-def _summary(sampler: PatchSampler, predicted: tuple[str, ...], start: Path | None) -> DataSummary:
-    return DataSummary(
-        quantiles={domain: sampler.quantiles(domain) for domain in sampler.domains},
-        annotated=sampler.labelled("target"),
-        prior=sampler.prior("source", len(predicted)),
-        continued=start is not None and _predicts(checkpoint.read_header(start), predicted),
-        padding=sampler.padding("source"),
-        labelled=_labelled(sampler),
-    )
-
-
-def _header(
-    job: TrainJob,
-    method_settings: Settings,
-    cls: type[Method],
-    sampler: PatchSampler,
-    classes: tuple[str, ...],
-) -> ModelHeader:
-    seen: dict[str, Any] = {}
-    if sampler.context or sampler.stack > 1:
-        seen = {"section_distance": sampler.section_distance, "spoilt": sampler.spoilt}
-    return ModelHeader(
-        method=job.method,
-        method_settings=method_settings.model_dump(),
-        classes=classes,
-        network=_network(job, cls, len(classes), sampler),
-        pixel_size=sampler.pixel_size,
-        statistics=sampler.statistics,
-        spectrum=sampler.spectrum,
-        seed=job.settings.seed,
-        prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
-        features_only=cls.requirements.labels == "optional" and not _labelled(sampler),
-        context=sampler.context,
-        **seen,
-    )
-
-
-def _network(
-    job: TrainJob, cls: type[Method], classes: int, sampler: PatchSampler
-) -> NetworkConfig:
-    """The network of the job, with the settings that the method requires.
-
-    Raises:
-        SettingsError: the network has no such setting.
-    """
-    name = job.settings.network
-    network = networks[name]
-    for required in cls.architecture.keys() - network.Settings.model_fields.keys():
-        suitable = [
-            other for other in networks.names() if required in networks[other].Settings.model_fields
-        ]
-        raise SettingsError(
-            f"{cls.name} needs a network with the setting '{required}', which {name} does not "
-            f"have: choose the network {' or '.join(suitable)}."
-        )
-    # The method's values win: they are part of its definition, as attention is of attention_ynet.
-    values = {**job.network_settings, **cls.architecture}
-    settings = network.Settings.parse(values)
-    return NetworkConfig(
-        name=name,
-        classes=classes,
-        channels=2 * job.settings.context + 1,
-        objects=job.settings.objects != "off",
-        section_ratio=sampler.section_distance / sampler.pixel_size if sampler.stack > 1 else 0,
-        settings=settings.model_dump(),
-    )
-
-
-def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Volume]:
+def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method], model: str) -> list[Volume]:
     """The volumes of the domains that the method uses.
 
     A target's label image is never used, only what was annotated in the project.
@@ -262,7 +219,7 @@ def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Vo
     targets = volumes_of("target") if "target" in domains else []
     volumes = [*sources, *(volume.without_labels() for volume in targets)]
     available = {volume.domain for volume in volumes}
-    cls.requirements.check(job.method, Available(domains=available))
+    cls.requirements.check(job.method, Available(domains=available, run=model))
     if not volumes:
         raise JobError("The project has no volume: add the image that is to be segmented.")
     for volume in volumes:
@@ -297,20 +254,12 @@ def _check_objects(settings: TrainSettings, cls: type[Method]) -> None:
         )
 
 
-def _predicts(header: ModelHeader, classes: tuple[str, ...]) -> bool:
-    return header.classes == classes and not header.features_only
-
-
-def _labelled(sampler: PatchSampler) -> bool:
-    return sampler.labelled("source") or sampler.labelled("target")
-
-
-def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
+def _check_labels(sampler: PatchSampler, cls: type[Method], model: str) -> None:
     """DataError or JobError if the training boxes lack labels that the method needs."""
     for domain in sampler.domains:
         for region in sampler.regions(domain):
             check_labels_now(region.view.volume, region.positions)
-    labelled = _labelled(sampler)
+    labelled = is_labelled(sampler)
     requirements = cls.requirements
     uses_labels = requirements.labels == "needed" or (
         requirements.labels == "optional" and labelled
@@ -322,7 +271,8 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
             "the box."
         )
     annotated = sampler.labelled("target")
-    requirements.check(cls.name, Available(labelled=labelled, annotated=annotated))
+    available = Available(labelled=labelled, annotated=annotated, run=model)
+    requirements.check(cls.name, available)
 
 
 def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
@@ -352,11 +302,12 @@ def _validator(
 ) -> Validator | None:
     """Scores predictions of the target without its labels, with every method alike.
 
-    Runs of different methods can therefore be compared. None if validation is off, or if there is
-    no source with the predicted classes to compare the predicted objects with.
+    Runs of different methods can therefore be compared. None if validation is off, or if neither a
+    source nor the header tells what objects of the predicted classes look like.
     """
     sources = volumes_of("source")
-    if not settings.validations or not sources or header.classes != classes:
+    known = sources or header.shapes
+    if not settings.validations or not known or header.classes != classes:
         return None
     # Without annotations too: a score that saw them would favour runs that were trained on them.
     targets = [replace(volume, labels=None, annotations=None) for volume in volumes_of("target")]

@@ -31,11 +31,13 @@ class DataSummary:
     """Properties of the data that a method may use before it sees a batch.
 
     Attributes:
-        quantiles: standardised grey-value quantiles (513) of each domain that has volumes.
+        quantiles: standardised grey-value quantiles (513) of each domain that has volumes, and of
+            a source that only the model to start from knows.
         annotated: whether any pixel of the target is annotated.
-        prior: fraction of each class in the source's labels; empty if unknown.
+        prior: fraction of each class in the source's labels, also of such a source; empty if
+            unknown.
         continued: whether training starts from a run's network that predicts the same classes.
-        padding: standardised grey values of padding in the source.
+        padding: standardised grey values of padding in the source, or in the target without one.
         labelled: whether anything is labelled, in a source or by annotations of a target.
     """
 
@@ -209,6 +211,9 @@ class Method(nn.Module):
     def trained(self) -> Network:
         """The network from which another run can start."""
         return self.predictor
+
+    def continues(self) -> None:
+        """Called after the network has got the weights of the run that training starts from."""
 
     def draws(self, domain: Domain) -> bool:
         """Whether patches of a domain are drawn in every step; by default those of all domains."""

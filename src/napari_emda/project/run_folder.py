@@ -89,6 +89,11 @@ class RunFolder:
         """Values of ``--checkpoint``: the model used, the last one, kept steps (latest first)."""
         return ["selected", "last", *map(str, reversed(self.candidates()))]
 
+    @property
+    def origin_file(self) -> Path:
+        """Where a model that was not trained in this project is from; see `model_import`."""
+        return self._inside("origin.json")
+
     # -- how it was trained -----------------------------------------------------------------------
 
     @property

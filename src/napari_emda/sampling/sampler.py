@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_emda.data.appearance import Appearance
 from napari_emda.data.box import Box
 from napari_emda.data.context import (
     Context,
@@ -18,6 +19,7 @@ from napari_emda.data.context import (
     section_step,
     stack_around,
 )
+from napari_emda.data.domain_profile import DomainProfile
 from napari_emda.data.intensity import GreySample, Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.spectrum import Spectrum, common_spectrum, kernel_to
@@ -103,6 +105,7 @@ class PatchSampler:
             box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
             region = self._region(volume, box, memory // len(volumes))
             self._regions.setdefault(volume.domain, []).append(region)
+        self._spectra: dict[Domain, list[Spectrum]] = {}
         self.spectrum: Spectrum = spectrum or ()
         if spectrum or (spectrum is None and len(self._regions) > 1):
             self._filter(spectrum)
@@ -117,6 +120,7 @@ class PatchSampler:
             domain: [sample.spectrum() for sample in of_domain]
             for domain, of_domain in samples.items()
         }
+        self._spectra = spectra
         self.spectrum = spectrum or common_spectrum(spectra.values())
         for domain, regions in list(self._regions.items()):
             kernels = [kernel_to(self.spectrum, measured) for measured in spectra[domain]]
@@ -124,6 +128,25 @@ class PatchSampler:
                 replace(region, statistics=sample.statistics(kernel)) if kernel else region
                 for region, sample, kernel in zip(regions, samples[domain], kernels, strict=True)
             ]
+
+    def profile(self, domain: Domain, classes: int) -> DomainProfile:
+        """What a model keeps of a domain.
+
+        Args:
+            domain: that has volumes.
+            classes: how many there are; 0 if nobody knows how much there is of them.
+        """
+        regions = self._regions[domain]
+        spectra = self._spectra.get(domain) or [
+            GreySample.of(region.view, region.box, self.seed).spectrum() for region in regions
+        ]
+        largest = max(regions, key=lambda region: region.box.size)
+        return DomainProfile(
+            tuple(self.quantiles(domain).tolist()),
+            tuple(np.mean(spectra, axis=0).tolist()),
+            Appearance.of(largest.view),
+            self.prior(domain, classes) if classes else (),
+        )
 
     @property
     def domains(self) -> tuple[Domain, ...]:

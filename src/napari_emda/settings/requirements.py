@@ -81,6 +81,11 @@ class Requirements(BaseModel):
         """Needed and optional volumes."""
         return (*self.domains, *self.optional_domains)
 
+    @property
+    def predicts_classes(self) -> bool:
+        """Whether a method predicts classes: it learns them, or adapts a model that does."""
+        return self.labels != "unused" or self.model == "classes"
+
     def missing(self, name: str, available: Available) -> str:
         """Say what is missing, in one sentence with the remedy.
 
@@ -111,6 +116,11 @@ class Requirements(BaseModel):
         return ""
 
     def _missing_model(self, name: str, available: Available) -> str:
+        if self.model != "none" and not available.run and self.domains:
+            return (
+                f"{name} adapts a model, and there is none to start from: train one first, or make "
+                "the project from a model."
+            )
         if self.model != "none" and not available.run:
             return f"{name} needs a model and there is none: train one first, or choose random."
         if self.model == "classes" and not available.predicts:

@@ -82,7 +82,7 @@ def select(training: Training, phases: Phases) -> Iterator[Event]:
         Phase before each part of it, Advanced within.
     """
     yield phases.choosing()
-    selected = model_selection.selected(training.folder, training.state)
+    selected = model_selection.selected(training.folder, training.state, training.method.summary)
     if selected is None:
         training.folder.selected.unlink(missing_ok=True)
         return

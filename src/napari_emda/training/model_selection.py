@@ -11,7 +11,7 @@ from napari_emda.errors import listed
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import make_folder
-from napari_emda.methods.base import Method
+from napari_emda.methods.base import DataSummary, Method
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.state import TrainingState
@@ -255,9 +255,15 @@ def forget_others(folder: RunFolder, state: TrainingState, step: int) -> None:
 
 
 def selected(
-    folder: RunFolder, state: TrainingState
+    folder: RunFolder, state: TrainingState, summary: DataSummary | None = None
 ) -> tuple[ModelHeader, TrainingState, Method] | None:
-    """Load the selected model of a run; None if it is that of the last step."""
+    """Load the selected model of a run; None if it is that of the last step.
+
+    Args:
+        folder: of the run.
+        state: of the training.
+        summary: of its data, on which the method's postprocessing depends.
+    """
     steps = chosen(state.validations, state.settings, state.losses)
     if not steps:
         return None
@@ -266,6 +272,6 @@ def selected(
     first = next((step for step in ranked(state.validations) if step in steps), steps[0])
     best = folder.candidate(first)
     header = checkpoint.read_header(best).model_copy(update={"selected": steps})
-    method = header.build()
+    method = header.build(summary)
     checkpoint.load_average(paths, method)
     return header, TrainingState.read(best), method

@@ -64,7 +64,7 @@ def select_soon(training: Training, enough: Callable[[], bool]) -> None:
     folder = training.folder
     selected = None
     if not training.hurry():
-        selected = model_selection.selected(folder, training.state)
+        selected = model_selection.selected(folder, training.state, training.method.summary)
     if selected is None:
         folder.selected.unlink(missing_ok=True)
         return

@@ -324,8 +324,7 @@ class Training:
         postprocessing = method.postprocessing
         if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
-            classes = method.network.classes
-            prior = postprocessing.shares or self.sampler.prior("source", classes)
+            prior = postprocessing.shares or self.method.summary.prior
             sample = self.calibration_sample(postprocessing, final=final)
             self.z_smoothing = yield from calibrate(
                 predictor, self.sampler.regions("target"), prior, postprocessing, sample

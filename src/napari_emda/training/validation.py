@@ -162,13 +162,13 @@ class Validator:
         """The validator of a training; None without a target, or without objects in the source.
 
         Args:
-            sources: whose labels hold the shapes of objects.
+            sources: whose labels hold the shapes of objects; without any, the header does.
             targets: where the tiles lie.
             header: of the model.
             settings: of the training.
             network: that will be scored; None for one that sees single sections.
         """
-        priors = source_priors(sources, header, settings)
+        priors = source_priors(sources, header, settings) if sources else header.shapes
         if not targets or not any(priors):
             return None
         views = [Resampled(volume, header.pixel_size) for volume in targets]

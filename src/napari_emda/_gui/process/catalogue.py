@@ -71,7 +71,7 @@ class Catalogue:
         """Whether a run was trained with labels, so that it predicts classes and not clusters."""
         job = project.run(run).training()
         method = self.methods.get(job.method) if job is not None else None
-        return method is None or method.requirements.labels != "unused"
+        return method is None or method.requirements.predicts_classes
 
 
 def offered(

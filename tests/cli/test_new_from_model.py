@@ -1,0 +1,248 @@
+"""A model starts a project without its source: it predicts the same, and what lies is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import zarr
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from napari_emda.data.appearance import Appearance
+from napari_emda.data.resampled import Resampled
+from napari_emda.errors import EmdaError
+from napari_emda.inference.checkpoint import read_header
+from napari_emda.project.model_file import IN_PACKAGE, ModelFile, model_at
+from napari_emda.project.model_import import check_model, import_model
+from napari_emda.project.project import Project
+from tests.cli.calling import answer as emda
+from tests.cli.calling import call
+from tests.conftest import CLASSES, SMALL_TRAINING, SPACING
+from tests.project.test_old_versions import STORED
+from tests.this_process import commands_here
+
+SMALL = [f"--set={key}={value}" for key, value in SMALL_TRAINING.items() if key != "steps"]
+
+
+@pytest.fixture(scope="module")
+def old(make_project, tmp_path_factory):
+    """A project with a run of source_only and one of adabn, which has seen its target."""
+    folder = tmp_path_factory.mktemp("old") / "old"
+    make_project(folder).close()
+    for method in ("source_only", "adabn"):
+        with commands_here():
+            emda("train", folder, "--method", method, "--steps", 4, "--set=base_channels=8", *SMALL)
+    return folder
+
+
+def new(folder, model, image, *options):
+    """Make a project of a model and a target; returns the name of its run."""
+    answer = emda("new", folder, "--model", model, "--target", image, *options)
+    assert answer["run"] == "001-imported"
+    return answer
+
+
+def predicted(folder, volume, run=None):
+    """Predict a volume; returns the stored probabilities."""
+    options = ["--run", run] if run else []
+    run = emda("predict", folder, "--volume", volume, "--set=device=cpu", *options)["run"]
+    return np.asarray(zarr.open_array(folder / "runs" / run / "probabilities.zarr" / volume)[:])
+
+
+def test_a_header_keeps_what_a_start_without_the_source_needs(old, phantoms, source):
+    header = read_header(old / "runs" / "001-source_only" / "checkpoint.safetensors")
+    profile = header.profiles["source"]
+    labels = phantoms["source"][1]
+    assert profile.shares == pytest.approx([np.mean(labels == k) for k in (0, 1)])
+    image = phantoms["source"][0].astype(float)
+    levels = np.linspace(0, 1, len(profile.quantiles))
+    expected = (np.quantile(image, levels) - image.mean()) / image.std()
+    np.testing.assert_allclose(profile.quantiles, expected, atol=0.02)
+    assert profile.appearance == Appearance.of(Resampled(source, header.pixel_size))
+    assert header.profiles.keys() == {"source"}
+
+
+def test_a_model_predicts_in_a_new_project_what_it_predicted_before(old, phantom_files, tmp_path):
+    image = phantom_files["target", "image"]
+    before = predicted(old, "target", "001-source_only")
+    # The name is that of another volume, whose grey values must not be used.
+    renamed = shutil.copyfile(image, tmp_path / "source.tif")
+    new(tmp_path / "p", old / "runs" / "001-source_only", renamed)
+    np.testing.assert_array_equal(predicted(tmp_path / "p", "source"), before)
+    with Project.open(tmp_path / "p") as project:
+        assert project.classes == CLASSES
+        assert project.run().finished
+        assert not project.runs.interrupted()
+        run = project.run("001-imported")
+        origin = json.loads(run.origin_file.read_text())
+    file = old / "runs" / "001-source_only" / "checkpoint.safetensors"
+    assert origin["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    # The moments of the optimiser are of no use here.
+    assert run.checkpoint.stat().st_size < 0.5 * file.stat().st_size
+
+
+@pytest.mark.parametrize("domain", ["source", "target"])
+def test_a_model_that_was_adapted_predicts_as_on_the_volume_that_looks_alike(
+    old, phantom_files, tmp_path, domain
+):
+    before = predicted(old, domain, "002-adabn")
+    image = shutil.copyfile(phantom_files[domain, "image"], tmp_path / "image.tif")
+    new(tmp_path / "p", old / "runs" / "002-adabn", image)
+    np.testing.assert_array_equal(predicted(tmp_path / "p", "image"), before)
+
+
+def test_a_model_is_adapted_and_corrected_without_its_source(old, phantom_files, tmp_path):
+    folder = tmp_path / "p"
+    answer = new(folder, old, phantom_files["target", "image"])
+    assert answer["notices"][-1].startswith("Domain gap")
+    kept = read_header(old / "runs" / "002-adabn" / "checkpoint.safetensors").profiles
+    few = ["--steps", 2, *SMALL]
+    assert "needs a source volume" in refusal("train", folder, "--method", "auto")
+    run = emda("train", folder, "--method", "source_free", *few)["run"]
+    header = read_header(folder / "runs" / run / "checkpoint.safetensors")
+    assert header.pixel_size == SPACING[1]
+    assert header.profiles["source"].quantiles == kept["target"].quantiles
+    assert header.profiles["source"].shares == kept["source"].shares
+    emda("suggest", folder, "--count", 1, "--patch", 32)
+    emda("annotate", folder, "--from", phantom_files["target", "labels"])
+    again = emda("train", folder, "--method", "finetune", *few)
+    assert again["run"] == "003-finetune"
+
+
+def refusal(*arguments):
+    """The sentence with which a command is refused."""
+    status, _, err = call(*arguments)
+    assert status == 2, err
+    return err
+
+
+def test_a_model_of_an_earlier_version_is_imported_and_says_what_it_lacks(tmp_path, phantom_files):
+    with zipfile.ZipFile(STORED) as archive:
+        archive.extractall(tmp_path / "stored")
+    image = phantom_files["target", "image"]
+    answer = new(tmp_path / "p", tmp_path / "stored" / "p" / "runs" / "001-auto", image)
+    assert "cannot be adapted" in answer["notices"][-1]
+    assert predicted(tmp_path / "p", answer["volumes"][0]["name"]).any()
+
+
+def rewritten(path, change):
+    """Change the metadata of a model in place, as other libraries read and write them."""
+    with safe_open(path, "np") as file:
+        values = json.loads(file.metadata()["napari_emda"])
+    change(values)
+    save_file(load_file(path), path, {"napari_emda": json.dumps(values)})
+
+
+DAMAGES = {
+    "newer": (lambda values: values.update(format=99), "update napari-emda"),
+    "no classes": (lambda values: values["model"].update(classes=["a"]), "two classes"),
+    "features": (lambda values: values["model"].update(features_only=True), "without labels"),
+    "path": (lambda values: values["model"].update(method="../x"), "not a model"),
+    "pixel size": (lambda values: values["model"].update(pixel_size=float("nan")), "not a model"),
+    "shares": (
+        lambda values: values["model"]["profiles"]["source"].update(shares=[2, -1]),
+        "not a model",
+    ),
+    "spectrum": (
+        lambda values: values["model"]["profiles"]["source"].update(spectrum=[1.0]),
+        "not a model",
+    ),
+    "texture": (
+        lambda values: values["model"]["profiles"]["source"]["appearance"].update(noise=-1),
+        "not a model",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "text"), DAMAGES.values(), ids=DAMAGES)
+def test_a_model_that_lies_is_refused_in_a_sentence(old, tmp_path, change, text):
+    path = tmp_path / "model.safetensors"
+    shutil.copyfile(old / "runs" / "001-source_only" / "checkpoint.safetensors", path)
+    rewritten(path, change)
+    with pytest.raises(EmdaError, match=text) as caught, model_at(path, tmp_path / "p"):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_models_are_refused_in_a_sentence(old, tmp_path):
+    image = tmp_path / "image.tif"
+    image.write_bytes(b"II*")
+    torn = tmp_path / "torn.safetensors"
+    whole = old / "runs" / "001-source_only" / "checkpoint.safetensors"
+    torn.write_bytes(whole.read_bytes()[:-1])
+    foreign = tmp_path / "foreign.zip"
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("rdf.yaml", "type: model")
+        archive.writestr("weights.pt", b"a pickle")
+    damaged = tmp_path / "damaged.zip"
+    damaged.write_bytes(foreign.read_bytes()[:40])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "rdf.yaml").write_text("type: model")
+    (package / IN_PACKAGE).symlink_to(whole)
+    texts = {
+        image: "is no model",
+        torn: "damaged",
+        foreign: "no weights as napari-emda stores them",
+        damaged: "damaged",
+        empty: "neither the folder of a run",
+        package: "is a link",
+        tmp_path / "nothing": "cannot be read",
+    }
+    for path, text in texts.items():
+        with pytest.raises(EmdaError, match=text) as caught, model_at(path, tmp_path / "p"):
+            pass
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_package_is_unpacked_up_to_a_size(old, tmp_path, monkeypatch):
+    whole = old / "runs" / "001-source_only" / "checkpoint.safetensors"
+    package = tmp_path / "model.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.write(whole, IN_PACKAGE)
+    with model_at(package, tmp_path / "p") as file:
+        assert file.model.classes == CLASSES
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+    monkeypatch.setattr("napari_emda.project.model_file.LARGEST_MODEL", 1000)
+    with pytest.raises(EmdaError, match="larger"), model_at(package, tmp_path / "p"):
+        pass
+
+
+def test_a_model_for_other_volumes_is_refused_or_noticed(old):
+    path = old / "runs" / "001-source_only" / "checkpoint.safetensors"
+    model = ModelFile.read(path).model
+    size = model.pixel_size
+    assert check_model(model, CLASSES, size, "t") == []
+    assert "2.0 times as coarse" in check_model(model, CLASSES, 2 * size, "t")[0]
+    assert "4.0 times as fine" in check_model(model, CLASSES, size / 4, "t")[0]
+    with pytest.raises(EmdaError, match=r"4\.0 times as coarse"):
+        check_model(model, CLASSES, 4 * size, "t")
+    with pytest.raises(EmdaError, match="predicts background, mitochondria"):
+        check_model(model, ("background", "nuclei"), size, "t")
+    with pytest.raises(EmdaError, match="no length"):
+        check_model(model.model_copy(update={"unit": "pixel"}), CLASSES, size, "t")
+
+
+def test_a_project_that_cannot_be_made_leaves_nothing_in_the_way(old, phantom_files, tmp_path):
+    folder = tmp_path / "p"
+    torn = tmp_path / "torn.safetensors"
+    shutil.copyfile(old / "runs" / "001-source_only" / "checkpoint.safetensors", torn)
+    with (
+        Project.create(folder, CLASSES) as project,
+        model_at(torn, folder) as file,
+        pytest.raises(EmdaError, match="cut short"),
+        project.volumes.added_together(),
+    ):
+        project.volumes.add(phantom_files["target", "image"], "target")
+        torn.write_bytes(torn.read_bytes()[:-1])
+        import_model(project, file)
+    shutil.copyfile(old / "runs" / "001-source_only" / "checkpoint.safetensors", torn)
+    new(folder, torn, phantom_files["target", "image"])
