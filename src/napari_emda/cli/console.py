@@ -18,6 +18,7 @@ from napari_emda.cli.progress import watch
 from napari_emda.data.names import in_print
 from napari_emda.events import Event, Notice, Started
 from napari_emda.jobs.stop_signals import stop_signals
+from napari_emda.settings.where import Where
 
 if TYPE_CHECKING:
     from napari_emda.project.job_files import Job
@@ -62,11 +63,30 @@ SEPARATE = typer.Option(
     "separates none."
 )
 
+WorkersOption = Annotated[
+    int, typer.Option(help="Compute in so many processes; with --cluster, on its nodes.")
+]
+SchedulerOption = Annotated[
+    str, typer.Option(help="Compute on the workers of this dask scheduler, tcp://HOST:PORT.")
+]
+ClusterOption = Annotated[
+    Path | None, typer.Option(help="Ask the queue of a cluster for workers: a YAML file.")
+]
+
 BOX = typer.Option(help="z0:z1,y0:y1,x0:x1 in voxels; by default the whole volume.")
 
 # Columns of a table in a file or a pipe, where rich would assume 80: too few for the scores of a
 # class with its objects, or for a setting with its limits and description.
 _TABLE_WIDTH = 110
+
+
+def where_of(workers: int, scheduler: str, cluster: Path | None) -> Where:
+    """Where a job computes; SettingsError if the options contradict each other."""
+    # Absolute, so that a job file means the same wherever it is run.
+    file = "" if cluster is None else str(cluster.absolute())
+    where = Where.parse({"workers": workers, "scheduler": scheduler, "cluster": file})
+    where.check()
+    return where
 
 
 def carry_out(job: Job, note: str = "") -> dict[str, Any]:

@@ -11,15 +11,19 @@ from napari_emda.cli.console import (
     BOX,
     SEPARATE,
     CheckpointOption,
+    ClusterOption,
     JsonOption,
     MinimumSizeOption,
     ProjectArgument,
     RunOption,
+    SchedulerOption,
     ThresholdOption,
     VolumeOption,
+    WorkersOption,
     carry_out,
     print_result,
     print_table,
+    where_of,
 )
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.errors import JobError, SettingsError
@@ -162,6 +166,9 @@ def predict(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
     ] = None,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment a volume or a part of it; the next call continues what is stopped or missing."""
@@ -175,6 +182,7 @@ def predict(
         mask=None if mask is None else str(mask),
         out=None if out is None else str(out),
         settings=settings,
+        where=where_of(workers, scheduler, cluster),
     )
     print_result(carry_out(job), as_json=as_json)
 

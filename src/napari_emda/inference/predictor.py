@@ -36,16 +36,23 @@ class Predictor:
         header: of its checkpoint.
         compute: device and number format; the network is moved to the device.
         model_file: identity of the model's file; empty for a model in memory alone.
+        path: of the model's file; None for a model in memory alone.
     """
 
     def __init__(
-        self, network: Network, header: ModelHeader, compute: Compute, model_file: str = ""
+        self,
+        network: Network,
+        header: ModelHeader,
+        compute: Compute,
+        model_file: str = "",
+        path: Path | None = None,
     ) -> None:
         self.network = network.to(compute.device)
         lay_channels_last(self.network)
         self.header = header
         self.compute = compute
         self.model_file = model_file
+        self.path = path
         self._origin: tuple[Volume, dict[str, Any]] | None = None
 
     @classmethod
@@ -54,7 +61,7 @@ class Predictor:
         model = checkpoint.find(RunFolder(path)) if path.is_dir() else path
         header, method = checkpoint.load_method(model)
         compute = Compute.choose(device, precision)
-        return cls(method.predictor, header, compute, file_identity(model))
+        return cls(method.predictor, header, compute, file_identity(model), model)
 
     def origin_of(self, volume: Volume) -> dict[str, Any]:
         """`origin` of a prediction of a volume by this model.

@@ -10,6 +10,7 @@ from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.base import Result
 from napari_emda.export.probabilities import ProbabilitiesExporter
+from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.inputs import (
@@ -23,6 +24,7 @@ from napari_emda.jobs.inputs import (
 )
 from napari_emda.jobs.part import part_of
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.jobs.workers.pool import open_workers
 from napari_emda.project.job_files import PredictJob
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
@@ -43,9 +45,9 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     folder = project.run(job.run)
     volume = volume_of(project, job)
     model = model_of(project, job)
-    predictor = Predictor.load(model, job.settings.device, job.settings.precision)
-    check_predicts(folder, predictor.header)
-    classes = predictor.header.classes
+    header = checkpoint.read_header(model)
+    check_predicts(folder, header)
+    classes = header.classes
     exporter = ProbabilitiesExporter(ProbabilitiesExporter.Settings())
     # A wrong file name must fail now and not after a prediction of hours.
     if job.out is not None:
@@ -59,13 +61,19 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     # Reading a mask takes a while.
     wanted = part_of(volume, job.box, job.mask)
     check_writable(project)
-    yield Started("predict", folder.name, str(predictor.compute), 0)
-    yield from remarks(project, folder.name)
-    # Writing a block costs little against the network.
-    to_file = [("Writing the file", 0.1)] if job.out is not None else []
-    plan = phases(("Predicting", 1.0), *to_file)
-    yield next(plan)
-    yield from predict(predictor, volume, job.settings, folder, wanted)
+    with open_workers(job.where, project.folder) as workers:
+        if workers is None:
+            predictor = Predictor.load(model, job.settings.device, job.settings.precision)
+        device = str(predictor.compute if workers is None else workers)
+        yield Started("predict", folder.name, device, 0)
+        yield from remarks(project, folder.name)
+        # Writing a block costs little against the network.
+        to_file = [("Writing the file", 0.1)] if job.out is not None else []
+        plan = phases(("Predicting", 1.0), *to_file)
+        if workers is not None:
+            predictor = yield from workers.load(model, job.settings)
+        yield next(plan)
+        yield from predict(predictor, volume, job.settings, folder, wanted, workers)
     path = str(folder.probabilities(volume.name))
     stored = StoredPrediction(folder, volume.name)
     if job.out is not None:

@@ -195,8 +195,15 @@ class RunFolder:
 
     def predicting_alone(self, volume: str) -> AbstractContextManager[None]:
         """A block in which no other process may predict the volume with the run's models."""
-        path = self._inside(f"predicted-by-{volume}.json")
+        path = self._predicted_by(volume)
         return owning(path, f"The prediction of '{volume}' by run '{self.name}'")
+
+    def predicting(self, volume: str) -> Owner | None:
+        """The process that is predicting the volume, see `predicting_alone`; None if none is."""
+        return Owner.read(self._predicted_by(volume))
+
+    def _predicted_by(self, volume: str) -> Path:
+        return self._inside(f"predicted-by-{volume}.json")
 
     # -- texts ------------------------------------------------------------------------------------
 

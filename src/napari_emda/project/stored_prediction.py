@@ -296,10 +296,18 @@ class StoredPrediction:
         self._waiting = []
         self._last_sync = time.monotonic()
 
-    def _record(self, done: Sequence[tuple[Box, bool]]) -> None:
-        """Wait until all that was written is on the disk, then list boxes in the journal."""
+    def sync_written(self) -> None:
+        """Wait until all that this object has written is on the disk.
+
+        A process that writes boxes of a prediction that another one has begun calls this before it
+        reports them.
+        """
         for array, files in self._written.items():
             sync_files(files.take_unsynced(), array)
+
+    def _record(self, done: Sequence[tuple[Box, bool]]) -> None:
+        """Wait until all that was written is on the disk, then list boxes in the journal."""
+        self.sync_written()
         lines = []
         for is_empty in (False, True):
             boxes = [box for box, empty in done if empty == is_empty]

@@ -1,0 +1,1 @@
+"""Other processes that compute for a job, on this computer or on others, through dask."""

@@ -1,0 +1,155 @@
+"""The workers of a job: started on this computer, asked of a queue, or those of a scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import time
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_emda.errors import SettingsError
+from napari_emda.events import Event, Phase
+from napari_emda.inference.predictor import Predictor
+from napari_emda.inference.work_units import BlockDone, Unit
+from napari_emda.project.owner import Owner
+from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.where import Where
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Seconds between two looks for the first worker of a queue.
+_LOOK = 1.0
+
+
+class Workers:
+    """Processes that compute for a job, see `open_workers`.
+
+    Args:
+        client: of their scheduler.
+        where: the settings.
+        project: its folder, which all of them see.
+    """
+
+    def __init__(self, client: Client, where: Where, project: Path) -> None:
+        self._client = client
+        self._where = where
+        self._project = project
+
+    @property
+    def count(self) -> int:
+        """How many there are, or were asked for."""
+        return len(self._client.nthreads()) if self._where.scheduler else self._where.workers
+
+    def __str__(self) -> str:
+        if self._where.scheduler:
+            return f"the workers of {self._where.scheduler}"
+        return "1 worker" if self.count == 1 else f"{self.count} workers"
+
+    def load(self, model: Path, settings: PredictSettings) -> Generator[Event, None, Predictor]:
+        """Load a model in this process as the workers will, once there is a worker.
+
+        They only agree if all of them use one number format: bfloat16 where all have it.
+
+        Args:
+            model: its file.
+            settings: device and precision.
+
+        Yields:
+            A Phase while there is no worker.
+
+        Raises:
+            EmdaError: a worker has other versions, does not see the project, or lacks the device.
+        """
+        from napari_emda.jobs.workers import checks, on_worker
+
+        if not self._client.nthreads():
+            yield Phase("Waiting for the first worker")
+        while not self._client.nthreads():
+            time.sleep(_LOOK)
+        checks.check_workers(self._client, self._project)
+        owner = None if self._where.scheduler else Owner.of()
+        self._client.register_plugin(on_worker.WorkerSetup(owner))
+        answers = self._client.run(on_worker.compute_of, settings.device, settings.precision)
+        bf16 = all(answer[1] for answer in answers.values())
+        return Predictor.load(model, "cpu", "bf16" if bf16 else "32")
+
+    def _renew(self) -> None:
+        """Ask the queue again for workers whose jobs have ended, as by their time limit."""
+        cluster = self._client.cluster
+        if self._where.cluster and cluster is not None:
+            cluster.scale(self._where.workers)
+
+    def predict(
+        self,
+        predictor: Predictor,
+        prediction: StoredPrediction,
+        settings: PredictSettings,
+        units: Sequence[Unit],
+    ) -> Generator[BlockDone | Event]:
+        """See `napari_emda.inference.work_units.PredictingWorkers`."""
+        from napari_emda.jobs.workers import on_worker
+        from napari_emda.jobs.workers.spread import Spread
+
+        if not units:
+            return
+        precision = "bf16" if predictor.compute.bf16 else "32"
+        task = on_worker.Task(
+            name=f"napari-emda {uuid.uuid4().hex}",
+            project=str(self._project),
+            run=prediction.run.name,
+            model=str(predictor.path),
+            volume=prediction.volume,
+            settings=settings.model_copy(update={"precision": precision}).model_dump_json(),
+            owner=Owner.of(),
+        )
+        try:
+            yield from Spread(self._client, task, self._renew).run(units)
+        finally:
+            # Before this process gives up the prediction; workers that it has started are killed.
+            if self._where.scheduler:
+                with contextlib.suppress(Exception):
+                    self._client.run(on_worker.stop, task.name)
+
+
+@contextlib.contextmanager
+def open_workers(where: Where, project: Path) -> Iterator[Workers | None]:
+    """A block with the workers of a job; None if it computes in its own process.
+
+    At the end of the block, workers that were started are ended.
+
+    Args:
+        where: the settings.
+        project: its folder.
+
+    Raises:
+        EmdaError: the settings contradict each other, dask is not installed, the scheduler does not
+            answer or cannot be used, or the cluster file is wrong.
+    """
+    where.check()
+    if not where.elsewhere:
+        yield None
+        return
+    if importlib.util.find_spec("distributed") is None:
+        raise SettingsError(
+            "Several processes need dask: install it with pip install 'napari-emda[cluster]', or "
+            "choose 1 worker."
+        )
+    # It takes a second to load.
+    from napari_emda.jobs.workers import checks, clusters
+
+    if where.scheduler:
+        with checks.connected(where.scheduler) as client:
+            if client.nthreads():
+                checks.check_workers(client, project)
+            yield Workers(client, where, project)
+    elif where.cluster:
+        with clusters.of_queue(Path(where.cluster), where.workers, project) as client:
+            yield Workers(client, where, project)
+    else:
+        with clusters.on_this_computer(where.workers) as client:
+            yield Workers(client, where, project)

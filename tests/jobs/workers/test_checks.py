@@ -1,0 +1,116 @@
+"""What cannot be used is refused in one sentence, before anything is written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+
+import pytest
+
+from napari_emda.errors import JobError, SettingsError
+from napari_emda.jobs.workers import checks, on_worker
+from napari_emda.jobs.workers.cluster_file import read_cluster_file
+from napari_emda.jobs.workers.pool import open_workers
+from napari_emda.settings.where import Where
+from tests.cli.calling import listing
+
+
+class Answers:
+    """A client whose workers answer what a test says, and else what this process does."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+
+    def run(self, function, *arguments, on_error="raise"):
+        name = "_".join([function.__name__, *arguments[:1]]) if arguments else function.__name__
+        value = self.answers.get(name.replace("-", "_"), None)
+        return {"tcp://node:1": function(*arguments) if value is None else value}
+
+
+def test_workers_like_this_process_are_taken(folder):
+    checks.check_workers(Answers(), folder)
+    # What is sent between two versions that differ in the last number is understood.
+    major, minor, _ = platform.python_version().split(".", 2)
+    checks.check_workers(Answers(python_version=f"{major}.{minor}.99"), folder)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"python_version": "3.9.1"}, "has Python 3.9 instead of"),
+        ({"version_distributed": "2020.1"}, "has dask 2020.1 instead of"),
+        ({"version_napari_emda": "0.0.1"}, "has napari-emda 0.0.1 instead of"),
+        (
+            {"version_napari_emda": importlib.metadata.PackageNotFoundError("napari-emda")},
+            "has no napari-emda: install",
+        ),
+    ],
+)
+def test_a_worker_of_another_version_is_refused(answers, said, folder):
+    with pytest.raises(JobError, match=f"^The worker tcp://node:1 {said}"):
+        checks.check_workers(Answers(**answers), folder)
+
+
+@pytest.mark.parametrize("seen", [b"", b"{}"])
+def test_a_worker_must_see_the_same_project(seen, folder, monkeypatch):
+    client = Answers(**{f"seen_of_{folder}".replace("-", "_"): seen})
+    before = listing(folder)
+    with pytest.raises(JobError, match=r"node:1 does not see the project .*share"):
+        checks.check_workers(client, folder)
+    assert listing(folder) == before
+
+
+def test_where_no_scheduler_is_one_is_asked_for(monkeypatch, folder):
+    monkeypatch.setattr(checks, "_ANSWER", "100ms")
+    for address in ("tcp://127.0.0.1:9", "nonsense://a", "127.0.0.1:0"):
+        with (
+            pytest.raises(
+                SettingsError, match=r"No scheduler answers at .*dask scheduler"
+            ) as error,
+            open_workers(Where(scheduler=address), folder),
+        ):
+            pass
+        assert "\n" not in str(error.value)
+
+
+def test_without_dask_it_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SettingsError, match="cluster"), open_workers(Where(workers=2), folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("system: slurm\nqueu: gpu\n", "has no key 'queu'. Did you mean 'queue'?"),
+        ("system: slrm\n", "names the system 'slrm'. Did you mean 'slurm'?"),
+        ("queue: gpu\n", "does not name its queue"),
+        ("- 1\n", "does not name its queue"),
+        ("system: [\n", "is not YAML"),
+        ("system: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        ("system: slurm\nn_workers: 4\n", "has no key 'n_workers'"),
+        ("system: slurm\ncores: 4\n", "There is no 'sbatch' on this computer"),
+    ],
+)
+def test_a_wrong_cluster_file_is_refused(text, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "cluster.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=said.replace("?", r"\?")) as error:
+        read_cluster_file(tmp_path / "cluster.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_cluster_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="No such file"):
+        read_cluster_file(tmp_path / "cluster.yaml")
+
+
+def test_workers_of_one_computer_take_turns_with_its_gpus(monkeypatch):
+    chosen = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    for name in (0, 1, 2, "gpu-1", "SLURMCluster-7-0", "tcp://10.0.0.1:4001", "a"):
+        on_worker.choose_gpu(name)
+    assert chosen == [0, 1, 0, 1, 0]
