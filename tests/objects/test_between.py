@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_emda.objects.between import between, interpolated, object_near
+from napari_emda.objects.between import Outlines, between, interpolated
 from napari_emda.objects.clicks import BACKGROUND
 from tests.objects.test_clicks import disc
 
@@ -27,10 +27,10 @@ def test_the_ends_are_the_outlines_themselves():
 
 def test_the_object_at_a_pixel_or_the_nearest_that_is_not_far():
     paint = (2 * (disc((8, 8), 4) | disc((40, 40), 3))).astype(np.uint8)
-    assert np.array_equal(object_near(paint, (8, 9), 1), disc((8, 8), 4))
-    assert np.array_equal(object_near(paint, (44, 30), 1), disc((40, 40), 3))
-    assert object_near(paint, (8, 40), 1) is None
-    assert object_near(paint, (8, 8), 2) is None
+    assert np.array_equal(Outlines(paint, 1).near((8, 9)), disc((8, 8), 4))
+    assert np.array_equal(Outlines(paint, 1).near((44, 30)), disc((40, 40), 3))
+    assert Outlines(paint, 1).near((8, 40)) is None
+    assert Outlines(paint, 2).near((8, 8)) is None
 
 
 def test_an_outline_replaces_what_was_seen_of_the_object_and_nothing_else():

@@ -45,13 +45,14 @@ class Hands:
         self.viewer, self.session = viewer, session
         self.canvas = viewer.window._qt_viewer.canvas.native
 
-    def press(self, key):
-        """A key as the help writes it, such as Shift-N."""
+    def press(self, key, where=None):
+        """A key as the help writes it, such as Shift-N, with the mouse at a voxel of a volume."""
         *held, letter = key.split("-")
         modifier = Qt.KeyboardModifier.NoModifier
         for name in held:
             modifier |= KEYS[name]
-        self._move(self.canvas.rect().center(), Qt.MouseButton.NoButton)
+        point = self.canvas.rect().center() if where is None else self.pixel(*where)
+        self._move(point, Qt.MouseButton.NoButton)
         QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{letter}"), modifier)
         QTest.qWait(1)
 
@@ -64,6 +65,10 @@ class Hands:
         x = size.width() / 2 + (width - camera.center[2]) * camera.zoom
         y = size.height() / 2 + (height - camera.center[1]) * camera.zoom
         return QPoint(round(x), round(y))
+
+    def hover(self, volume, voxel):
+        """Move the mouse to a voxel."""
+        self._move(self.pixel(volume, voxel), Qt.MouseButton.NoButton)
 
     def click(self, volume, voxel):
         """Press and release the button at a voxel."""

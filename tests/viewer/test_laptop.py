@@ -56,7 +56,8 @@ def test_a_patch_needs_no_scrolling(make_napari_viewer, tmp_path, qtbot):
     assert sum(region.annotated for region in dock.annotate.patches.regions) == 1
     painting = dock.annotate.painting
     deciding = (*painting.deciding, *painting.moving, *painting.history)
-    wanted = [*deciding, *painting.classes.classes, line.button]
+    correcting = (*painting.tools.values(), *painting.classes.classes)
+    wanted = [*deciding, *correcting, line.button]
     for width, canvas in SIZES:
         viewer.window.resize(width, 768)
         wait(lambda width=width: viewer.window._qt_window.width() == width)

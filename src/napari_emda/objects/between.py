@@ -13,24 +13,27 @@ from napari_emda.objects.flood import Mask, Pixel
 _NEAR = 24
 
 
-def object_near(paint: Bytes, pixel: Pixel, class_id: int) -> Mask | None:
-    """The object of a class at a pixel, or the nearest one; None if all are too far.
+class Outlines:
+    """The objects of a class in a section, found by pixels in or near them.
 
     Args:
-        paint: of a section, uint8 (y, x); k + 1 is class k.
-        pixel: (y, x).
+        paint: of the section, uint8 (y, x); k + 1 is class k.
         class_id: from 1.
-
-    Returns:
-        bool (y, x).
     """
-    labels, count = ndimage.label(paint == class_id + 1)
-    if not count:
-        return None
-    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    if distance[pixel] > _NEAR:
-        return None
-    return np.asarray(labels == labels[tuple(nearest[:, pixel[0], pixel[1]])])
+
+    def __init__(self, paint: Bytes, class_id: int) -> None:
+        self._labels, self._count = ndimage.label(paint == class_id + 1)
+        if self._count:
+            self._distance, self._nearest = ndimage.distance_transform_edt(
+                self._labels == 0, return_indices=True
+            )
+
+    def near(self, pixel: Pixel) -> Mask | None:
+        """The object at a pixel, or the nearest one, bool (y, x); None if all are too far."""
+        if not self._count or self._distance[pixel] > _NEAR:
+            return None
+        y, x = self._nearest[:, pixel[0], pixel[1]]
+        return np.asarray(self._labels == self._labels[y, x])
 
 
 def between(before: Mask, behind: Mask, share: float) -> Mask:

@@ -45,6 +45,7 @@ class Supervoxels:
         self._probability = probability
         self._side = max(side, _SMALLEST)
         self._tiles: dict[tuple[int, int], NDArray[np.int32]] = {}
+        self._count = 0
 
     def snapped(self, dab: Mask, corner: Pixel, centre: Pixel) -> tuple[Mask, Pixel]:
         """Round a dab of the brush to areas: those of which it covers half, and that at its centre.
@@ -71,18 +72,16 @@ class Supervoxels:
         ids = self.ids(slice(y0, y1), slice(x0, x1))
         covered = np.zeros(ids.shape, bool)
         covered[low[0] - y0 : low[0] - y0 + rows, low[1] - x0 : low[1] - x0 + columns] = inside
-        numbers, index = np.unique(ids, return_inverse=True)
-        index = index.reshape(ids.shape)
-        sizes = np.bincount(index.ravel(), minlength=len(numbers))
-        taken = 2 * np.bincount(index[covered], minlength=len(numbers)) >= sizes
+        sizes = np.bincount(ids.ravel())
+        taken = 2 * np.bincount(ids[covered], minlength=len(sizes)) >= sizes
         middle = (centre[0] - y0, centre[1] - x0)
         if all(0 <= i < n for i, n in zip(middle, ids.shape, strict=True)):
-            taken[index[middle]] = True
-        return np.asarray(taken[index]), (y0, x0)
+            taken[ids[middle]] = True
+        return np.asarray(taken[ids]), (y0, x0)
 
-    def ids(self, rows: slice, columns: slice) -> NDArray[np.int64]:
-        """Numbers of the areas in a part of the section, int64 (y, x)."""
-        out = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.int64)
+    def ids(self, rows: slice, columns: slice) -> NDArray[np.int32]:
+        """Numbers of the areas in a part of the section, int32 (y, x), from 1."""
+        out = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.int32)
         for i in range(rows.start // _TILE, -(-rows.stop // _TILE)):
             for j in range(columns.start // _TILE, -(-columns.stop // _TILE)):
                 tile = self._tile(i, j)
@@ -90,18 +89,18 @@ class Supervoxels:
                 top, left = max(rows.start, y), max(columns.start, x)
                 bottom = min(rows.stop, y + tile.shape[0])
                 right = min(columns.stop, x + tile.shape[1])
-                part = tile[top - y : bottom - y, left - x : right - x].astype(np.int64)
-                # Numbers of different squares differ.
-                part += (i * (1 + self._image.shape[1] // _TILE) + j) * _TILE**2
                 out[
                     top - rows.start : bottom - rows.start,
                     left - columns.start : right - columns.start,
-                ] = part
+                ] = tile[top - y : bottom - y, left - x : right - x]
         return out
 
     def _tile(self, i: int, j: int) -> NDArray[np.int32]:
         if (i, j) not in self._tiles:
-            self._tiles[i, j] = self._areas(i * _TILE, j * _TILE)
+            # Numbers of different squares differ.
+            tile = self._areas(i * _TILE, j * _TILE) + np.int32(self._count)
+            self._count = int(tile.max())
+            self._tiles[i, j] = tile
         return self._tiles[i, j]
 
     def _areas(self, y: int, x: int) -> NDArray[np.int32]:

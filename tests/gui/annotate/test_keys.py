@@ -29,10 +29,17 @@ def test_napari_s_own_keys_keep_their_meaning_and_digits_alone_get_another():
     for key, name in SAME.items():
         assert name in widgets_keys[binding(key)]
     others = {key for key in KEYS if binding(key) in widgets_keys} - set(SAME)
-    # A new label is no class, and napari's layers of sections have no plane to turn.
+    # A new label is no class, and napari's layers of sections have no plane to turn. The size of
+    # the brush is that of the object while objects are clicked. The others are of images, points
+    # and shapes, where they keep napari's meaning.
     assert {widgets_keys[binding(key)][0] for key in others if not key.isdigit()} <= {
         "napari:new_label",
         "napari:orient_plane_normal_along_view_direction",
+        "napari:decrease_brush_size",
+        "napari:increase_brush_size",
+        "napari:auto_contrast_once",
+        "napari:activate_points_select_mode",
+        "napari:activate_vertex_insert_mode",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,11 +13,17 @@ from psygnal import Signal
 
 from napari_emda._gui.annotate.draft import Draft
 from napari_emda._gui.common.outlined_labels import OutlinedLabels
+from napari_emda.data.box import Box
 
 # In napari's status bar, instead of its list of tools with their digits: those choose classes here.
 _HELP = "digits choose the class, P paint, E erase, F fill, Z move, Ctrl-Z undo, K done, N next"
 
 _BEYOND = "The section on view lies beyond the volume: move the slider back, or press Next (N)."
+
+
+Snapping = Callable[[NDArray[np.bool_], Box, list[int]], tuple[NDArray[np.bool_], Box] | None]
+"""Rounds a dab: from its mask (y, x), its box and its centre (z, y, x) in voxels, to another mask
+and box; None leaves it as it is."""
 
 
 class AnnotationLayer(OutlinedLabels):
@@ -27,6 +34,9 @@ class AnnotationLayer(OutlinedLabels):
     Args:
         draft: the voxels.
         arguments: of `napari.layers.Labels`.
+
+    Attributes:
+        snapping: rounds dabs of the brush to areas between edges; None for a plain brush.
     """
 
     refused = Signal(str)
@@ -37,6 +47,7 @@ class AnnotationLayer(OutlinedLabels):
         self._highest = draft.highest
         self._out_of_reach = False
         self._beyond = False
+        self.snapping: Snapping | None = None
         super().__init__(draft, multiscale=False, **arguments)
         self.mouse_drag_callbacks.append(_explain)
 
@@ -138,6 +149,38 @@ class AnnotationLayer(OutlinedLabels):
         if not self._misses(coord):
             with self._one_stroke():
                 super().paint(coord, new_label, refresh)
+
+    def _get_brush_mask_and_bbox(
+        self, coord: Any, dims_to_paint: list[int], shape: list[int]
+    ) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[Any]] | None:
+        # Without this private method of napari, the brush would be a plain one.
+        dab = super()._get_brush_mask_and_bbox(coord, dims_to_paint, shape)
+        # Only in sections as they are: a ball reaches into others.
+        if dab is None or self.snapping is None or list(dims_to_paint) != [1, 2]:
+            return dab
+        mask, low, high = dab
+        z, y, x = (round(float(position)) for position in coord)
+        box = Box((z, int(low[0]), int(low[1])), (z + 1, int(high[0]), int(high[1])))
+        snapped = self.snapping(mask, box, [z, y, x])
+        if snapped is None:
+            return dab
+        return snapped[0], np.array(snapped[1].start[1:]), np.array(snapped[1].stop[1:])
+
+    def correct(self, box: Box, values: NDArray[np.uint8]) -> None:
+        """Paint values as one stroke, or say why nothing was painted.
+
+        Args:
+            box: of voxels.
+            values: uint8 of the box's shape; 0 where nothing changes.
+        """
+        if not self.editable:
+            self.refused.emit("Annotations are being written: go on when that is done.")
+            return
+        self._out_of_reach = True
+        shown = np.asarray(self.draft[box.slices])
+        self.draft[box.slices] = np.where(values > 0, values, shown)
+        self.explain()
+        self.events.paint(value=[])
 
     def fill(self, coord: Any, new_label: int, refresh: bool = True) -> None:
         """Fill an area."""

@@ -24,6 +24,11 @@ KEYS: Keys = {
         "undo the last decision: done, skip, suggestions, audit, import, names, check point",
     ),
     "Shift-U": ("redo", "repeat the decision that was undone"),
+    "C": ("objects", "click objects: drop a wrong one, add a missed one"),
+    "[": ("smaller", "a smaller object under the mouse, or a smaller brush"),
+    "]": ("larger", "a larger object under the mouse, or a larger brush"),
+    "S": ("smart", "paint with the smart brush, which keeps to edges"),
+    "I": ("between", "click to take an outline from annotated sections before and behind"),
     "P": ("paint", "paint with the brush"),
     "E": ("erase", "erase"),
     "F": ("fill", "fill an area"),
@@ -45,7 +50,7 @@ KEYS: Keys = {
     "Escape": ("escape", "give up drawing, a polygon or the tool in use"),
 }
 # Tools of napari: names of actions that are modes of a labels layer.
-TOOLS = ("paint", "erase", "fill", "polygon", "pick", "pan_zoom")
+TOOLS = ("erase", "fill", "polygon", "pick", "pan_zoom")
 # Keys of napari's layers of rectangles that the dock needs while such a layer is selected.
 OF_RECTANGLES = ("escape", "delete", "undo stroke", "redo stroke")
 

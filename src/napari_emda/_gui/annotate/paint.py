@@ -72,6 +72,7 @@ class Paint:
         layer.events.paint.connect(lambda: self._on_stroke(layer))
         for event in (layer.events.selected_label, layer.events.brush_size):
             event.connect(lambda: self._on_controls(layer))
+        layer.events.mode.connect(lambda: self._on_mode(layer))
         layer.refused.connect(self._say)
         self.layer_added.emit(layer)
         return layer
@@ -188,7 +189,7 @@ class Paint:
         # The brush acts on the selected layer, and napari resets the mode of a hidden one.
         self._opened.viewer.layers.selection.active = layer
         show(layer)
-        layer.mode = "paint"
+        layer.mode = "pan_zoom" if self.tools.clicks else "paint"
         self._take_tools(layer)
 
     def end(self, region: Region) -> None:
@@ -261,6 +262,7 @@ class Paint:
 
     def use(self, volume: str, mode: str) -> None:
         """Take one of napari's tools for the annotations of a volume."""
+        self.tools.take_clicks("")
         layer = self.layer(volume)
         self._opened.viewer.layers.selection.active = layer
         show(layer)
@@ -289,13 +291,18 @@ class Paint:
         for layer in self._layers():
             layer.selected_label = index + 1
             # Choosing a class means that the user wants to paint, not erase or move.
-            if layer.mode not in _PAINTS_CLASS:
+            if layer.mode not in _PAINTS_CLASS and not self.tools.clicks:
                 layer.mode = "paint"
 
     def _on_brush(self, size: int) -> None:
         for layer in self._layers():
             layer.brush_size = size
             layer.mode = "paint"
+
+    def _on_mode(self, layer: AnnotationLayer) -> None:
+        """Put the clicks away when one of napari's tools is taken."""
+        if self.tools.clicks and layer.mode != "pan_zoom" and layer is self._in_use:
+            self.tools.take_clicks("")
 
     def _on_tools(self) -> None:
         for layer in self._layers():

@@ -28,6 +28,7 @@ class PaintingTools(QWidget):
         deciding: buttons that need a patch on view.
         moving: buttons that need patches.
         history: buttons that need a project.
+        tools: buttons of the ways to correct, by command.
         done: accepts the patch; one of `deciding`.
         next: goes to the next open patch; one of `moving`.
     """
@@ -44,7 +45,52 @@ class PaintingTools(QWidget):
         # As for buttons: a click leaves the keyboard focus on the canvas.
         self.outside.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.outside.toggled.connect(tools.allow_outside)
-        column(self, wrapped(*self._buttons(commands)), self.classes, self.outside, margin=0)
+        self.tools = self._tool_buttons(commands)
+        self._in_use = tools
+        tools.changed.connect(self._mark)
+        self._mark()
+        column(
+            self,
+            wrapped(*self._buttons(commands)),
+            wrapped(*self.tools.values()),
+            self.classes,
+            self.outside,
+            margin=0,
+        )
+
+    @staticmethod
+    def _tool_buttons(act: Mapping[str, Callable[[], None]]) -> dict[str, QPushButton]:
+        """A button for each way to correct a patch; the one in use is checked."""
+        buttons = {
+            "objects": button(
+                "Objects",
+                "Click a wrong object to drop it, or a missed one to add what the model holds "
+                "there (C). [ and ] make it smaller and larger.",
+                act["objects"],
+                name="click objects",
+            ),
+            "smart": button(
+                "Smart brush",
+                "A brush that keeps to the edges of the image and of the prediction (S).",
+                act["smart"],
+            ),
+            "paint": button("Plain brush", "The brush as it is (P).", act["paint"]),
+            "between": button(
+                "Interpolate",
+                "Click an object to take its outline from annotated sections before and behind "
+                "(I).",
+                act["between"],
+            ),
+        }
+        for one in buttons.values():
+            one.setCheckable(True)
+        return buttons
+
+    def _mark(self) -> None:
+        tools = self._in_use
+        used = tools.clicks or ("smart" if tools.snaps else "paint")
+        for name, one in self.tools.items():
+            one.setChecked(name == used)
 
     def _buttons(self, act: Mapping[str, Callable[[], None]]) -> tuple[QPushButton, ...]:
         done = self.done = button(

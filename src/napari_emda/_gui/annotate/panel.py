@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.annotate.check_box import CheckBox
 from napari_emda._gui.annotate.check_round import CheckRound
+from napari_emda._gui.annotate.click_tools import BETWEEN, OBJECTS, ClickTools
 from napari_emda._gui.annotate.decisions import accept, delete, put_aside, redo, undo
 from napari_emda._gui.annotate.import_labels import ImportBox
 from napari_emda._gui.annotate.keys import KEYS, OF_RECTANGLES, TOOLS
@@ -54,6 +55,7 @@ class AnnotatePanel(QWidget):
         self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"], self._end_audit)
         self.retrain = RetrainBox(session)
         self.check_round: CheckRound | None = None
+        self.click_tools: ClickTools | None = None
         self.check = CheckBox(session)
         self.check_drawer = Drawer("Check points", self.check)
         self.suggest_drawer = Drawer("Suggestions", self.suggest)
@@ -95,6 +97,12 @@ class AnnotatePanel(QWidget):
             "redo stroke": lambda patches: patches.paint.redo_stroke(patches.volume()),
             "delete": delete,
             "escape": self._escape,
+            "paint": lambda patches: self._clicks.take_brush(snaps=False),
+            "smart": lambda patches: self._clicks.take_brush(snaps=True),
+            "objects": lambda patches: self._clicks.take(OBJECTS),
+            "between": lambda patches: self._clicks.take(BETWEEN),
+            "smaller": lambda patches: self._clicks.resize(-1),
+            "larger": lambda patches: self._clicks.resize(1),
             **{tool: partial(_use, tool=tool) for tool in TOOLS},
             "bare": lambda patches: patches.overlays.toggle_bare(),
             "uncertainty": Patches.toggle_uncertainty,
@@ -105,6 +113,12 @@ class AnnotatePanel(QWidget):
             **{f"class {k}": partial(self._choose_class, index=k - 1) for k in range(1, 10)},
         }
         return {name: partial(self._act, action) for name, action in actions.items()}
+
+    @property
+    def _clicks(self) -> ClickTools:
+        """The tools that correct by object, which are there as soon as there are patches."""
+        assert self.click_tools is not None
+        return self.click_tools
 
     def _act(self, action: Callable[[Patches], object]) -> None:
         """Carry out the command of a key or a button, or show why it cannot be done."""
@@ -158,7 +172,8 @@ class AnnotatePanel(QWidget):
             self.check_round.end()
             return
         self._session.escaped.emit()
-        patches.escape()
+        if not self._clicks.leave():
+            patches.escape()
 
     def _end_audit(self) -> None:
         self._act(Patches.end_audit)
@@ -192,10 +207,12 @@ class AnnotatePanel(QWidget):
         patches.changed.connect(self._show_patches)
         patches.paint.layer_added.connect(self.keys.bind)
         viewer = self._session.viewer
+        clicks = self.click_tools = ClickTools(self._session, opened, patches)
         # Clicks choose patches; any move of the mouse counts as work on the current one.
         self._mouse = [
             (viewer.mouse_drag_callbacks, patches.rectangles.clicks(self._on_rectangle)),
             (viewer.mouse_move_callbacks, lambda viewer, event: patches.times.beat()),
+            *clicks.callbacks(),
         ]
         for callbacks, callback in self._mouse:
             callbacks.append(callback)

@@ -56,6 +56,11 @@ class Strokes:
         """Whether anything was changed since the last stroke ended."""
         return bool(self._begun)
 
+    @property
+    def latest(self) -> object | None:
+        """The stroke that `undo` would take back, to be compared by identity; None for none."""
+        return self._done[-1] if self._done else None
+
     def record(self, index: Index, before: NDArray[np.uint8]) -> None:
         """Note what is about to be overwritten: a dab of the stroke under way.
 

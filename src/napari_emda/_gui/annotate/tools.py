@@ -18,6 +18,8 @@ class Tools:
         brush: its diameter in pixels.
         start: what patches begin with: ``prediction``, ``nothing``, or labels.
         outside: whether the brush may leave the patch on view.
+        snaps: whether the brush keeps to edges.
+        clicks: the tool that corrects by clicks: ``objects``, ``between``, or empty for none.
     """
 
     class_chosen = Signal(int)
@@ -32,6 +34,8 @@ class Tools:
         self.brush = 5
         self.start: str | MeantLabels = "prediction"
         self.outside = False
+        self.snaps = False
+        self.clicks = ""
 
     def select_class(self, index: int) -> None:
         """Choose the class to paint with."""
@@ -48,6 +52,16 @@ class Tools:
     def allow_outside(self, allowed: bool) -> None:
         """Let the brush leave the patch on view, or not."""
         self.outside = allowed
+        self.changed.emit()
+
+    def take_brush(self, *, snaps: bool) -> None:
+        """Take the brush, which keeps to edges or does not."""
+        self.snaps = snaps
+        self.take_clicks("")
+
+    def take_clicks(self, clicks: str) -> None:
+        """Take a tool that corrects by clicks, or put it away."""
+        self.clicks = clicks
         self.changed.emit()
 
     def select_brush(self, size: int) -> None:

@@ -14,6 +14,8 @@ from qtpy.QtWidgets import QAbstractSpinBox, QLineEdit, QWidget
 
 Keys = dict[str, tuple[str, str]]
 """By key, such as Shift-N: the name of its action, and what it does."""
+# Names of keys that are neither letters nor digits, in napari and in Qt.
+_NAMES = {"[": "BracketLeft", "]": "BracketRight"}
 _MODIFIERS = {"Ctrl": KeyMod.CtrlCmd, "Shift": KeyMod.Shift}
 _QT_MODIFIERS = {
     # Qt calls the command key of macOS so, too.
@@ -30,8 +32,8 @@ def binding(key: str) -> KeyBinding:
     """
     *held, last = key.split("-")
     # Digits and letters have a prefix in the names of the codes.
-    prefix = "Digit" if last.isdigit() else "Key" if len(last) == 1 else ""
-    code: int = KeyCode[f"{prefix}{last}"]
+    prefix = "Digit" if last.isdigit() else "Key" if last.isalpha() and len(last) == 1 else ""
+    code: int = KeyCode[f"{prefix}{_NAMES.get(last, last)}"]
     for name in held:
         code |= _MODIFIERS[name]
     return KeyBinding.from_int(code)
@@ -135,4 +137,4 @@ def _pressed(key: str) -> tuple[Qt.Key, Qt.KeyboardModifier]:
     modifiers = Qt.KeyboardModifier.NoModifier
     for name in held:
         modifiers |= _QT_MODIFIERS[name]
-    return getattr(Qt.Key, f"Key_{letter}"), modifiers
+    return getattr(Qt.Key, f"Key_{_NAMES.get(letter, letter)}"), modifiers

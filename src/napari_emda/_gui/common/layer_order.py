@@ -14,7 +14,7 @@ PREFIX = "emda: "
 _ORDER = (
     *("not predicted", "probability", "clusters", "mask", "preview", "uncertainty"),
     *("preview of objects", "objects", "object", "seeds"),
-    *("patches", "annotations", "check point"),
+    *("patches", "annotations", "preview of a correction", "check point"),
 )
 
 
