@@ -63,13 +63,13 @@ def test_points_are_drawn_answered_used_and_taken_back(project, truth, tmp_path,
     ]
     result = answer("check-points", project, "--answers", write_answers(tmp_path / "a.csv", rows))
     report = result["report"]
-    assert (report["told"], report["cannot_tell"]) == (30, 0)
+    assert (report["answered"], report["cannot_tell"]) == (30, 0)
     assert "50 answers" in report["remark"]
     assert not report["calibrated"]
 
     result = answer("check-points", project, "--truth", tmp_path / "truth.tif")
     report = result["report"]
-    assert report["told"] == 60
+    assert report["answered"] == 60
     for point in result["points"]:
         assert point["class"] == CLASSES[truth[point["z"], point["y"], point["x"]]]
     _, low, high = report["classes"]["mitochondria"]["share"]

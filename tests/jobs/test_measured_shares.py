@@ -34,8 +34,8 @@ def test_a_new_training_expects_what_the_points_have_measured(tmp_path, classes)
     with pytest.raises(JobError, match="no target has 10 answers"):
         resolved(folder, amounts="measured")
     report = answer("check-points", folder, "--truth", tmp_path / "truth.tif")["report"]
-    told, sentences = resolved(folder, amounts="measured")
-    shares = [float(share) for share in told.method_settings["measured_shares"].split(",")]
+    resolved_job, sentences = resolved(folder, amounts="measured")
+    shares = [float(share) for share in resolved_job.method_settings["measured_shares"].split(",")]
     assert len(shares) == classes
     for k, name in enumerate(names[1:], 1):
         _, low, high = report["classes"][name]["share"]
@@ -51,8 +51,8 @@ def test_a_new_training_expects_what_the_points_have_measured(tmp_path, classes)
 )
 def test_what_is_given_is_left_as_it_is(tmp_path, settings):
     folder = project_with(tmp_path, tissue()[1])
-    told, sentences = resolved(folder, **settings)
-    assert told == job(folder, **settings)
+    resolved_job, sentences = resolved(folder, **settings)
+    assert resolved_job == job(folder, **settings)
     assert not sentences
 
 
@@ -70,6 +70,6 @@ def test_targets_count_by_their_size(tmp_path, monkeypatch):
 
     reports = {"target": Found(0.4), "larger": Found(0.2)}
     monkeypatch.setattr(measured_shares, "_report_of", lambda _, name: reports[name])
-    told, sentences = resolved(folder, amounts="measured")
-    assert told.method_settings["measured_shares"] == "0.25"
+    resolved_job, sentences = resolved(folder, amounts="measured")
+    assert resolved_job.method_settings["measured_shares"] == "0.25"
     assert "mitochondria 25 %" in sentences[0]

@@ -129,7 +129,7 @@ class OpenProject:
                 self._image_of(entry, name, visible=not hidden), entry, instead_of=layer
             )
         self._set_image(entry.name, image)
-        self._mark(image, entry, "image", own=is_own(image))
+        self._mark(image, entry, "image", is_ours=is_own(image))
         self._show_labels(entry, labels, apart=apart)
 
     def _shown(self, entry: VolumeEntry, kind: str, file: str, of: type[Layer]) -> Layer | None:
@@ -138,8 +138,8 @@ class OpenProject:
         by_mark = marked(layers, self.project.folder, entry.name, kind)
         return by_mark or opened_from(layers, self.project.volumes.path(file), of)
 
-    def _mark(self, layer: Layer, entry: VolumeEntry, kind: str, *, own: bool) -> None:
-        mark(layer, self.project.folder, entry.name, kind, own=own)
+    def _mark(self, layer: Layer, entry: VolumeEntry, kind: str, *, is_ours: bool) -> None:
+        mark(layer, self.project.folder, entry.name, kind, is_ours=is_ours)
 
     def _image_of(self, entry: VolumeEntry, name: str, *, visible: bool) -> Image:
         path = self.project.volumes.path(entry.image)
@@ -154,7 +154,7 @@ class OpenProject:
             layer.visible = False
             place.apply(layer)
             self._set_labels(entry.name, layer)
-            self._mark(layer, entry, "labels", own=is_own(layer))
+            self._mark(layer, entry, "labels", is_ours=is_own(layer))
             return
         name = f"{entry.name} labels" if layer is None else layer.name
         labels = labels_layer(self.project.volumes.path(entry.labels), name, place)
@@ -171,7 +171,7 @@ class OpenProject:
     def _added(self, layer: L, entry: VolumeEntry, *, instead_of: Layer | None) -> L:
         """Add a layer of the project, and remove the user's layer that it replaces."""
         kind = "labels" if isinstance(layer, Labels) else "image"
-        self._mark(layer, entry, kind, own=True)
+        self._mark(layer, entry, kind, is_ours=True)
         self.viewer.add_layer(layer)
         if instead_of is not None and instead_of in self.viewer.layers:
             name = instead_of.name
@@ -234,7 +234,7 @@ class OpenProject:
         entry = self.project.volumes.entry(volume)
         # A source stays hidden: it would lie beside or over the target.
         image = self._image_of(entry, volume, visible=entry.domain == "target")
-        self._mark(image, entry, "image", own=True)
+        self._mark(image, entry, "image", is_ours=True)
         self._take_back(volume, image)
         # Below the outputs, which it would cover.
         outputs = [layer for layer in self.viewer.layers if self.is_output(layer)]
@@ -257,7 +257,7 @@ class OpenProject:
                 self.place(entry.name).apply(layer)
                 reslice(self.viewer)
                 if path == image and isinstance(layer, Image) and entry.name in self.missing:
-                    self._mark(layer, entry, "image", own=False)
+                    self._mark(layer, entry, "image", is_ours=False)
                     self._take_back(entry.name, layer)
                 return True
         return False

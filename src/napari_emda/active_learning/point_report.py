@@ -52,7 +52,7 @@ class Report:
 
     Attributes:
         drawn: number of points.
-        told: answered by a class.
+        answered: by a class.
         unsure: answered by "cannot tell".
         classes: what is known of each foreground class; empty with too few answers.
         in_use: the calibration that the mask has now.
@@ -62,7 +62,7 @@ class Report:
     """
 
     drawn: int
-    told: int
+    answered: int
     unsure: int
     classes: dict[str, ClassReport] = field(default_factory=dict)
     in_use: StoredCalibration | None = None
@@ -75,10 +75,10 @@ class Report:
         """Why the calibration cannot be used now; empty if it can."""
         if self.choice is None:
             return self.problem or "The points tell no calibration."
-        if self.told < FEWEST_TO_USE:
+        if self.answered < FEWEST_TO_USE:
             return (
-                f"A calibration needs {FEWEST_TO_USE} answers, and there are {self.told}: answer "
-                "more points."
+                f"A calibration needs {FEWEST_TO_USE} answers, and there are {self.answered}: "
+                "answer more points."
             )
         if not self.choice.is_worth_it:
             return "The mask may be as good as it is, so nothing is changed."
@@ -107,8 +107,8 @@ class Report:
         ]
         if self.unsure:
             texts.append(
-                f"{self.unsure} of {self.told + self.unsure} points cannot be told; they are left "
-                "out, as if they were like the others."
+                f"{self.unsure} of {self.answered + self.unsure} points cannot be told; they are "
+                "left out, as if they were like the others."
             )
         if self.threshold is not None and self.choice is not None:
             before, after = self.threshold
@@ -128,7 +128,7 @@ class Report:
         threshold = self.threshold
         return {
             "points": self.drawn,
-            "told": self.told,
+            "answered": self.answered,
             "cannot_tell": self.unsure,
             "classes": {
                 name: {
@@ -156,20 +156,20 @@ def _shown(found: tuple[float, float, float], factor: int = 1, unit: str = "") -
 def report(project: Project, checked: CheckedPrediction) -> Report:
     """What the answered points say of a prediction."""
     draws, points = checked.asked(project)
-    told = [point for point in points if point.answer not in (None, CANNOT_TELL)]
+    answered = [point for point in points if point.answer not in (None, CANNOT_TELL)]
     unsure = sum(point.answer == CANNOT_TELL for point in points)
     in_use = calibration_in_use(checked.run, checked.volume)
     is_stale = in_use is None and read_calibration(checked.run, checked.volume) is not None
-    numbers = (len(points), len(told), unsure)
-    if len(told) < FEWEST:
-        text = f"{FEWEST} answers are needed to say anything, and there are {len(told)}: " + (
+    numbers = (len(points), len(answered), unsure)
+    if len(answered) < FEWEST:
+        text = f"{FEWEST} answers are needed to say anything, and there are {len(answered)}: " + (
             "answer more points." if len(points) - unsure >= FEWEST else "draw more points."
         )
         return Report(*numbers, in_use=in_use, problem=text, is_stale=is_stale)
     counts = np.array(draws[-1].counts, np.int64)
-    best = np.array([point.best for point in told])
-    levels = np.array([point.level for point in told])
-    truth = np.array([point.answer for point in told])
+    best = np.array([point.best for point in answered])
+    levels = np.array([point.level for point in answered])
+    truth = np.array([point.answer for point in answered])
     first = LEVELS // 2 if in_use is None else in_use.calibration.first_level
     names = checked.prediction.outputs.classes
     # What is neither the best foreground class nor background says nothing of the two.
@@ -213,10 +213,12 @@ def _of_class(
     The cells are the levels of voxels whose best foreground class is another one, then of those
     whose best is k.
     """
-    own = counts[k - 1]
+    levels_of_class = counts[k - 1]
     in_mask = np.concatenate([np.zeros(LEVELS, bool), np.arange(LEVELS) >= first])
     cells = Cells(
-        np.concatenate([counts.sum(axis=0) - own, own]).astype(float), np.tile(DRAWN, 2), in_mask
+        np.concatenate([counts.sum(axis=0) - levels_of_class, levels_of_class]).astype(float),
+        np.tile(DRAWN, 2),
+        in_mask,
     )
     # Where another class is more probable, the model expects none of this one.
     expected = np.concatenate([np.zeros(LEVELS), chance])
@@ -253,7 +255,7 @@ def use(project: Project, checked: CheckedPrediction) -> Report:
         slope=calibration.slope,
         offset=calibration.offset,
         threshold=calibration.threshold,
-        points=found.told,
+        points=found.answered,
         prediction=checked.origin,
     )
     if now != found.in_use:

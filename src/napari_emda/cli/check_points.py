@@ -210,9 +210,9 @@ def _answers_by(
 
 def _values(number: int, point: AskedPoint, classes: tuple[str, ...]) -> dict[str, Any]:
     z, y, x = point.voxel
-    is_told = point.answer is not None and point.answer != CANNOT_TELL
-    name = classes[point.answer] if is_told and point.answer is not None else None
-    state = "open" if point.answer is None else "answered" if is_told else "cannot tell"
+    is_answered = point.answer is not None and point.answer != CANNOT_TELL
+    name = classes[point.answer] if is_answered and point.answer is not None else None
+    state = "open" if point.answer is None else "answered" if is_answered else "cannot tell"
     return {"point": number, "z": z, "y": y, "x": x, "state": state, "class": name}
 
 
@@ -229,7 +229,7 @@ def _print(result: dict[str, Any], found: Report, *, list_open: bool, says: bool
         print_table(f"Points of {result['volume']}", ["point", "z", "y", "x"], rows)
     if not says:
         return
-    words = f"{found.told} of {found.drawn} points answered, run {result['run']}"
+    words = f"{found.answered} of {found.drawn} points answered, run {result['run']}"
     echo(f"{words}, {'calibrated' if found.in_use else 'not calibrated'}.")
     for text in found.sentences():
         echo(text)

@@ -154,8 +154,8 @@ class Coverage:
     def without(self, other: Coverage) -> Coverage:
         """What of this part does not belong to another one of the same volume."""
         here = self.cut_at(other.rows, other.columns)
-        there = other.cut_at(self.rows, self.columns)
-        return Coverage(here.rows, here.columns, here.cells & ~there.cells)
+        covered = other.cut_at(self.rows, self.columns)
+        return Coverage(here.rows, here.columns, here.cells & ~covered.cells)
 
 
 def _middle(start: int, stop: int, side: int) -> tuple[int, int]:

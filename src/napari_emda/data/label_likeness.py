@@ -75,9 +75,9 @@ def holds_pieces(labels: Array) -> bool:
 
 def _inside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The pieces of a mask (rows x columns) that do not reach its edge."""
-    pieces, _ = label(mask)
-    edges = (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1])
-    return mask & ~np.isin(pieces, np.concatenate(edges))
+    numbers, _ = label(mask)
+    edges = (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1])
+    return mask & ~np.isin(numbers, np.concatenate(edges))
 
 
 def _sections(array: Array) -> list[int]:

@@ -141,8 +141,8 @@ def choose(
     Returns:
         None if the points that are used are all of one kind, or nothing is predicted.
     """
-    told = truth[used]
-    if not counts[:, 1:].any() or told.all() or not told.any():
+    is_class = truth[used]
+    if not counts[:, 1:].any() or is_class.all() or not is_class.any():
         return None
     # Seeded: the same points always give the same answer.
     resampled = np.random.default_rng(0).exponential(size=(RESAMPLES, len(levels))) * used

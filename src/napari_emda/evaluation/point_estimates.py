@@ -103,7 +103,7 @@ def estimate(
 
     # The share rises with both parts, the IoU falls with what is missed.
     falls = iou(inside.value, outside.value)
-    known = (inside.points > 0) | (inside.size == 0)
+    is_known = (inside.points > 0) | (inside.size == 0)
     iou_low = falls - np.hypot(
         falls - iou(inside.low, outside.value), falls - iou(inside.value, outside.high)
     )
@@ -117,7 +117,7 @@ def estimate(
     high = value + np.hypot(
         inside.size * (inside.high - inside.value), outside.size * (outside.high - outside.value)
     )
-    unknown = np.where(known, 0.0, np.nan)
+    unknown = np.where(is_known, 0.0, np.nan)
     return Estimates(
         (value, np.clip(low, 0, 1), np.clip(high, 0, 1)),
         (falls + unknown, np.clip(iou_low, 0, 1) + unknown, np.clip(iou_high, 0, 1) + unknown),

@@ -67,11 +67,11 @@ def server_of(address: str) -> str:
 def allow(address: str) -> None:
     """Note that the user wants to read from the server of an address."""
     server = server_of(address)
-    known = _known()
-    if server not in known:
+    servers = _known()
+    if server not in servers:
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(f"{line}\n" for line in sorted({*known, server})))
+        write_text(path, "".join(f"{line}\n" for line in sorted({*servers, server})))
 
 
 def check_known(address: str) -> None:

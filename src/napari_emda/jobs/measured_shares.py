@@ -64,6 +64,6 @@ def _report_of(project: Project, volume: str) -> Report | None:
             found = report(project, CheckedPrediction.of(project, run, volume))
         except EmdaError:
             continue  # the run is gone, or has predicted something else since
-        if found.classes and (best is None or found.told > best.told):
+        if found.classes and (best is None or found.answered > best.answered):
             best = found
     return best

@@ -144,8 +144,8 @@ class EditedObjects(Lazy3D):
         for part in parts:
             cut = _overlap((z, y, x), part.box)
             if cut is not None:
-                here, there = cut
-                ids[here][part.mask(there)] = part.number
+                here, in_part = cut
+                ids[here][part.mask(in_part)] = part.number
         return present[ids]
 
     # -- what there is -----------------------------------------------------------------------
@@ -313,7 +313,7 @@ def _overlap(
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
     """Where a box and slices with steps meet: the places in what was read, and in the box."""
     here = []
-    there = []
+    in_part = []
     for part, low, high in zip(read, box.start, box.stop, strict=True):
         step = part.step or 1
         # The first voxel that is read at or after the beginning of the box.
@@ -323,5 +323,5 @@ def _overlap(
             return None
         start = part.start + first * step - low
         here.append(slice(first, last))
-        there.append(slice(start, start + (last - first - 1) * step + 1, step))
-    return tuple(here), tuple(there)
+        in_part.append(slice(start, start + (last - first - 1) * step + 1, step))
+    return tuple(here), tuple(in_part)

@@ -259,7 +259,7 @@ class _Block:
         One of them may be of a block before: pointers lead out of the block as well as into it.
         """
         flat = self.basins.ravel()
-        here = flat[self.voxels]
-        there = flat[targets]
-        crosses = (here != there) & (here > 0) & (there > 0)
-        return here[crosses], there[crosses]
+        inside = flat[self.voxels]
+        beyond = flat[targets]
+        crosses = (inside != beyond) & (inside > 0) & (beyond > 0)
+        return inside[crosses], beyond[crosses]

@@ -94,11 +94,11 @@ def of_split(
     larger, smaller = ids
     # The seam reaches one voxel into the larger part, and the rim lies around it.
     whole = _grown(objects.box(smaller), _one_more(grid)).clip(objects.shape)
-    for box, inside, there in _around(objects, whole, grid):
-        parts = (there == larger, there == smaller)
+    for box, inside, objects_there in _around(objects, whole, grid):
+        parts = (objects_there == larger, objects_there == smaller)
         if not (parts[0].any() and parts[1].any()):
             continue
-        seam = np.zeros(there.shape, bool)
+        seam = np.zeros(objects_there.shape, bool)
         for axis in range(3):
             if axis == 0 and grid.sections_are_independent:
                 continue

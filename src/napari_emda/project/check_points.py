@@ -239,13 +239,13 @@ class CheckPoints:
         array = self._annotations.open(drawn.volume)
         if array is not None:
             painted = [int(np.asarray(array[point[:3]])) for point in drawn.points]
-            known = tuple(
+            annotated = tuple(
                 (index, value - 1)
                 for index, value in enumerate(painted)
                 if 0 < value <= len(drawn.classes)
             )
-            if known:
-                answers = Answers(draw=drawn.id, classes=known, origin="annotations")
+            if annotated:
+                answers = Answers(draw=drawn.id, classes=annotated, origin="annotations")
                 lines.append(_line("answers", answers))
         append(self._path, lines)
 
@@ -321,9 +321,9 @@ class CheckPoints:
         """Let training know of the annotations of a draw, or that there are none any more."""
         answered = new or {index for name, index in history.answers if name == drawn.id}
         state = "partial" if answered else "replaced"
-        known = next((r for r in self._regions.all() if r.id == drawn.id), None)
-        if known is None:
-            known = Region(
+        region = next((r for r in self._regions.all() if r.id == drawn.id), None)
+        if region is None:
+            region = Region(
                 id=drawn.id,
                 volume=drawn.volume,
                 box=str(drawn.box),
@@ -331,8 +331,8 @@ class CheckPoints:
                 strategy=CHECKED,
                 round=self._regions.round,
             )
-        if known.state != state:
-            self._regions.record(known.model_copy(update={"state": state}))
+        if region.state != state:
+            self._regions.record(region.model_copy(update={"state": state}))
 
 
 def asked(

@@ -232,8 +232,8 @@ class ObjectTable:
         low, high = self._corners()
         voxels = self.columns["voxels"].astype(np.float64)
         inside = (low >= 0) & (low < high) & (high <= np.asarray(shape))
-        room = (high - low).prod(axis=1)
-        return bool(inside.all() and (voxels >= 1).all() and (voxels <= room).all())
+        capacity = (high - low).prod(axis=1)
+        return bool(inside.all() and (voxels >= 1).all() and (voxels <= capacity).all())
 
     def _corners(self) -> tuple[NDArray[Any], NDArray[Any]]:
         low, high = (

@@ -77,12 +77,12 @@ class Tissue:
         points = self._coarse_grid() + self._warp()
         points *= stretch
         distances, nearest = cKDTree(seeds).query(points.reshape(-1, 3), k=2, workers=1)
-        own, other = nearest.T
+        owner, other = nearest.T
         first, second = distances.T
         # Distance to the plane half-way between the two nearest seeds (a Voronoi face).
-        apart = np.maximum(np.linalg.norm(seeds[own] - seeds[other], axis=1), 1e-6)
+        apart = np.maximum(np.linalg.norm(seeds[owner] - seeds[other], axis=1), 1e-6)
         depth = (second**2 - first**2) / (2 * apart)
-        cell = own.astype(np.int32).reshape(self.coarse_shape)
+        cell = owner.astype(np.int32).reshape(self.coarse_shape)
         return cell, depth.astype(np.float32).reshape(self.coarse_shape)
 
     def _coarse_grid(self) -> Floats:

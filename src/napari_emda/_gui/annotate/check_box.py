@@ -153,9 +153,9 @@ class CheckBox(QWidget):
         # While points are answered, nothing but the estimates: the rest would be in the way.
         self.result.show_text("" if report is None else " ".join(report.sentences()))
         ready = report is not None and not report.why_not_used
-        told = 0 if report is None else report.told
+        answered = 0 if report is None else report.answered
         is_used = report is not None and report.is_used
-        self.use.setVisible(told >= FEWEST_TO_USE and not active and not is_used)
+        self.use.setVisible(answered >= FEWEST_TO_USE and not active and not is_used)
         self.use.setEnabled(ready)
         in_use = report is not None and report.in_use is not None
         self.stop.setVisible(in_use and not active)

@@ -92,7 +92,7 @@ class CheckRound:
 
     # -- the round ---------------------------------------------------------------------------
 
-    def look(self) -> None:
+    def load(self) -> None:
         """Read the points and the report of the prediction of the target on view."""
         self._checked = None
         self.points = []

@@ -234,7 +234,7 @@ class AnnotatePanel(QWidget):
         check_round = self.check_round
         if is_open and check_round is not None and not check_round.active:
             with self._session.showing_errors():
-                check_round.look()
+                check_round.load()
 
     def _let_go(self) -> None:
         """Disconnect from the mouse."""

@@ -18,7 +18,7 @@ class _Mark(NamedTuple):
     folder: str
     volume: str
     kind: str
-    own: bool
+    is_ours: bool
 
 
 # Names would not do: users rename layers, and other layers have the same. Nor would the metadata of
@@ -26,7 +26,7 @@ class _Mark(NamedTuple):
 _MARKS: WeakKeyDictionary[Layer, _Mark] = WeakKeyDictionary()
 
 
-def mark(layer: Layer, folder: Path, volume: str, kind: str, *, own: bool) -> None:
+def mark(layer: Layer, folder: Path, volume: str, kind: str, *, is_ours: bool) -> None:
     """Note what a layer shows.
 
     Args:
@@ -34,9 +34,9 @@ def mark(layer: Layer, folder: Path, volume: str, kind: str, *, own: bool) -> No
         folder: of the project.
         volume: its name.
         kind: ``image`` or ``labels``.
-        own: whether the dock has added the layer, rather than the user.
+        is_ours: whether the dock has added the layer, rather than the user.
     """
-    _MARKS[layer] = _Mark(str(folder), volume, kind, own)
+    _MARKS[layer] = _Mark(str(folder), volume, kind, is_ours)
 
 
 def marked(layers: Iterable[Layer], folder: Path, volume: str, kind: str) -> Layer | None:
@@ -48,7 +48,7 @@ def marked(layers: Iterable[Layer], folder: Path, volume: str, kind: str) -> Lay
 def is_own(layer: Layer) -> bool:
     """Whether a dock has added a marked layer."""
     found = _MARKS.get(layer)
-    return found is not None and found.own
+    return found is not None and found.is_ours
 
 
 def opened_from(layers: Iterable[Layer], path: Path, of: type[Layer]) -> Layer | None:

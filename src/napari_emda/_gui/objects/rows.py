@@ -163,8 +163,8 @@ def _size(title: str, tip: str, values: NDArray[np.floating]) -> Column:
         if unit in title:
             title = title.replace(unit, shown)
             values = values / factor
-    known = values[values > 0]
-    usual = float(np.median(known)) if len(known) else 1.0
+    positive = values[values > 0]
+    usual = float(np.median(positive)) if len(positive) else 1.0
     # All with the same decimals, so that numbers below each other can be compared; specks are 0.
     decimals = max(0, _DIGITS - 1 - math.floor(math.log10(usual)))
     return Column(title, tip, values, f"{{:.{decimals}f}}")
