@@ -30,6 +30,8 @@ class Strategy(ABC):
     name: ClassVar[str]
     requirements: ClassVar[Requirements] = Requirements(model="classes")
     """Which model it asks, if any."""
+    citations: ClassVar[tuple[str, ...]] = ()
+    """What it implements: keys of ``reporting/references.bib``, or whole entries of BibTeX."""
     recommended: ClassVar[int] = 0
     """Place among the strategies that the dock offers first, from 1; 0 for the others."""
     needs_entropy: ClassVar[bool] = False

@@ -36,6 +36,7 @@ COMMANDS = {
     "objects": "objects.objects",
     "export": "runs.export",
     "name-clusters": "projects.name_clusters",
+    "report": "reports.report",
     "pack": "packing.pack_project",
     "unpack": "packing.unpack_project",
     "check": "checking.check_project",

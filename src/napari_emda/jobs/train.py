@@ -120,7 +120,7 @@ def _finished(
         result["warnings"] = warnings
     outcome_text = ""
     if training.validator is not None:
-        outcome = comparison.by_score(project, folder.name, partial(_score_of, project))
+        outcome = comparison.by_score(project, folder.name, partial(score_of, project))
         runs = comparison.pair(project, folder.name)
         result |= {"scores": scores, "helped": outcome.helped, "source_only": runs and runs[1]}
         details.append(outcome.details)
@@ -151,6 +151,6 @@ def what_was_kept(model: Path) -> str:
     return model_selection.sentence(header.selected, settings.steps, settings.keep)
 
 
-def _score_of(project: Project, run: str) -> float | None:
+def score_of(project: Project, run: str) -> float | None:
     """The label-free score of a run's kept model; None if it was never validated."""
     return TrainingState.read(checkpoint.find(project.run(run))).scores.get("score")

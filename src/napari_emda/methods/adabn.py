@@ -13,4 +13,5 @@ class AdaBN(Method):
     (setting ``target_statistics``).
     """
 
+    citations = ("li2017",)
     requirements = Requirements(domains=("source", "target"), labels="needed")

@@ -31,6 +31,7 @@ class AttentionYNet(Method):
     segmentation alone with a frozen encoder.
     """
 
+    citations = ("francobarranco2022",)
     requirements = Requirements(domains=("source", "target"), labels="needed")
     architecture: ClassVar[dict[str, Any]] = {"attention": True}
 

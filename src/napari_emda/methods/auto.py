@@ -26,6 +26,7 @@ class Auto(Histogram):
     and averaged over flips and, as far as these agree, over neighbouring sections.
     """
 
+    citations = ("francobarranco2022", "li2017", "schneider2020", "saerens2002")
     recommended = 1
 
     # Chosen on the real pairs of docs/benchmarks.md. An unannotated target takes no part in a step,

@@ -132,6 +132,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     requirements: ClassVar[Requirements] = Requirements(domains=("source",), labels="needed")
     """Which volumes, labels and annotations the method needs."""
+    citations: ClassVar[tuple[str, ...]] = ()
+    """What it implements: keys of ``reporting/references.bib``, or whole entries of BibTeX."""
     recommended: ClassVar[int] = 0
     """Place among the methods that the dock offers first, from 1; 0 for the others."""
     architecture: ClassVar[dict[str, Any]] = {}

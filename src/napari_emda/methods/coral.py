@@ -25,6 +25,7 @@ class Coral(FeatureMethod):
     ignores.
     """
 
+    citations = ("roels2019domain", "sun2016")
     unlabelled_losses = ("coral",)
 
     class Settings(base.Settings):

@@ -31,6 +31,7 @@ class DAMT(Method):
     source as 1 and target as 0.
     """
 
+    citations = ("peng2020", "francobarranco2022")
     requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):

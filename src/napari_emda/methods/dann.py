@@ -24,6 +24,8 @@ class DANN(FeatureMethod):
     0.7; near 1 nothing is aligned.
     """
 
+    citations = ("roels2019domain", "ganin2015")
+
     class Settings(base.Settings):
         """Settings of DANN."""
 

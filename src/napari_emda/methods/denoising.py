@@ -72,6 +72,7 @@ class Denoising(Method):
     restores patches, and other trainings can start from its features.
     """
 
+    citations = ("francobarranco2022",)
     requirements = Requirements(optional_domains=("source", "target"), labels="optional")
 
     class Settings(base.Settings):

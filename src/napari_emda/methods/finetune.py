@@ -26,6 +26,7 @@ class FineTune(Method):
     ``fraction`` of the labels shows how many are needed.
     """
 
+    citations = ("roels2019domain", "xie2020")
     requirements = Requirements(
         domains=("target",), optional_domains=("source",), labels="needed", annotations=True
     )

@@ -26,6 +26,7 @@ class Fourier(Method):
     deviation (Huang & Belongie 2017).
     """
 
+    citations = ("yang2020", "huang2017")
     requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):

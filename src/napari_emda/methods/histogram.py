@@ -1,6 +1,6 @@
 """Pooled histogram matching of the source to the target."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -23,6 +23,7 @@ class Histogram(Method):
     probability, so that the network learns both appearances.
     """
 
+    citations: ClassVar[tuple[str, ...]] = ("francobarranco2022",)
     requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):

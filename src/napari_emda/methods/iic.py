@@ -49,6 +49,7 @@ class IIC(Method):
     two clusters cannot find a rare structure; with many clusters, some can.
     """
 
+    citations = ("ji2019",)
     requirements = Requirements(optional_domains=("source", "target"), labels="unused")
     finds_clusters = True
 

@@ -29,6 +29,7 @@ class MeanTeacher(Method):
     rare class does not vanish. Their weight rises between a quarter and half of the training.
     """
 
+    citations = ("tarvainen2017", "sohn2020")
     requirements = Requirements(domains=("source", "target"), labels="needed")
     unlabelled_losses = ("consistency",)
 

@@ -18,6 +18,7 @@ class MMD(FeatureMethod):
     positions per level: five Gaussian kernels around the median distance, unbiased.
     """
 
+    citations = ("roels2019domain", "gretton2012")
     unlabelled_losses = ("mmd",)
 
     class Settings(base.Settings):

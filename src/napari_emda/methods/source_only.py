@@ -14,6 +14,7 @@ class SourceOnly(Method):
     target labels).
     """
 
+    citations = ("roels2019domain",)
     recommended = 3
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:

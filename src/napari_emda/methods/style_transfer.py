@@ -36,6 +36,7 @@ class StyleTransfer(Method):
     direction of the paper, the target is translated before prediction.
     """
 
+    citations = ("francobarranco2022", "park2020")
     requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):

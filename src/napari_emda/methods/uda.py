@@ -44,6 +44,7 @@ class UDA(Method):
     transformed first, which gives the same pairs.
     """
 
+    citations = ("xie2020", "cubuk2020", "ji2019")
     requirements = Requirements(optional_domains=("source", "target"), labels="needed")
     recommended = 4
     # The first half of the patches lies around labels, the second anywhere.

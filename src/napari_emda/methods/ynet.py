@@ -26,6 +26,7 @@ class YNet(Method):
     smaller learning rate.
     """
 
+    citations = ("roels2019domain",)
     requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):

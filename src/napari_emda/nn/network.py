@@ -103,6 +103,8 @@ class Network(nn.Module, ABC):
     name: ClassVar[str]
     dimensions: ClassVar[Literal[2, 3]] = 2
     """Whether it sees single sections or stacks of them."""
+    citations: ClassVar[tuple[str, ...]] = ()
+    """What it implements: keys of ``reporting/references.bib``, or whole entries of BibTeX."""
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings that differ from the defaults, by profile (`settings.training.Profile`)."""
 

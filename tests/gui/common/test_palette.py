@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from napari_emda._gui.common.palette import annotation_colours, class_rgb
+from napari_emda._gui.common.palette import annotation_colours
+from napari_emda.data.class_colours import class_rgb
 
 # Machado, Oliveira and Fernandes 2009, severity 1; they apply to linear RGB.
 SIGHT = {

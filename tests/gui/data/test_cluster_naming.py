@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_emda._gui.common.palette import class_colour, cluster_colour
+from napari_emda._gui.common.palette import cluster_colour
 from napari_emda._gui.data.cluster_naming import ClusterNaming, ClusterRow
+from napari_emda.data.class_colours import class_colour
 from napari_emda.errors import JobError
 from napari_emda.project.job_files import TrainJob, write_job
 

@@ -8,11 +8,11 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_emda._gui.annotate.check_round import CheckRound
 from napari_emda._gui.common.number_boxes import WholeNumberBox
-from napari_emda._gui.common.palette import class_colour
 from napari_emda._gui.common.widgets import Sentence, button, column, row
 from napari_emda._gui.job_panel import NO_PROJECT
 from napari_emda._gui.session import Session
 from napari_emda.active_learning.point_report import FEWEST_TO_USE
+from napari_emda.data.class_colours import class_colour
 
 # Points that are proposed: from as many answers on, a prediction can be calibrated.
 _COUNT = FEWEST_TO_USE

@@ -8,8 +8,8 @@ from functools import partial
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_emda._gui.annotate.tools import BRUSHES, Tools
-from napari_emda._gui.common.palette import class_colour
 from napari_emda._gui.common.widgets import button, column, row
+from napari_emda.data.class_colours import class_colour
 
 # Classes that have a digit, from 1 on, as their key.
 _MOST_KEYS = 9

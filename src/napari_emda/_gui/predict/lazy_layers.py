@@ -9,9 +9,9 @@ from numpy.typing import DTypeLike, NDArray
 from skimage.measure import label
 
 from napari_emda._gui.common.copies import CopiedAsArray
-from napari_emda._gui.common.palette import class_rgb
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.class_colours import class_rgb
 from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import ClassProbability, Mask
 

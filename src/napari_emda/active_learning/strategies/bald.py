@@ -16,6 +16,8 @@ class Bald(DropoutStrategy):
     Ghahramani 2017).
     """
 
+    citations = ("houlsby2011", "gal2017")
+
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative mutual information of every pixel."""
         return mutual_information(outputs.dropout(self.settings.samples))

@@ -17,6 +17,7 @@ class CoreSet(Strategy):
     patch.
     """
 
+    citations = ("sener2018",)
     requirements = Requirements(model="features")
     recommended = 4
     needs_embeddings = True

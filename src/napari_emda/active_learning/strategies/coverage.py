@@ -25,6 +25,7 @@ class Coverage(Strategy):
     because these resemble no other patch.
     """
 
+    citations = ("wei2015",)
     recommended = 2
 
     needs_entropy = True

@@ -12,6 +12,7 @@ class Entropy(Strategy):
     2019, eq. 1).
     """
 
+    citations = ("roels2019cost",)
     recommended = 1
 
     # The prediction stores its entropy, so that ranking costs no further pass of the network.

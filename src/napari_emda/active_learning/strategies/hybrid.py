@@ -18,6 +18,7 @@ class Hybrid(DropoutStrategy):
     2019 suggest as future work.
     """
 
+    citations = ("roels2019cost",)
     needs_embeddings = True
 
     class Settings(DropoutStrategy.Settings):

@@ -21,6 +21,7 @@ class KMeansCentres(Strategy):
     nearest to its centroid (Roels & Saeys 2019, section 3.4).
     """
 
+    citations = ("roels2019cost",)
     requirements = Requirements(model="features")
     needs_embeddings = True
 

@@ -15,6 +15,8 @@ class LeastConfidence(Strategy):
     eq. 2), as a fraction of its maximum 1 - 1 / C.
     """
 
+    citations = ("roels2019cost",)
+
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative lack of confidence of every pixel."""
         return lack_of_confidence(outputs.probabilities)

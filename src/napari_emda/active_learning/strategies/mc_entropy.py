@@ -16,6 +16,8 @@ class MonteCarloEntropy(DropoutStrategy):
     C. Roels & Saeys 2019 (eq. 3) call this BALD; see `bald` for the usual meaning of that name.
     """
 
+    citations = ("roels2019cost", "gal2016")
+
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative entropy of the mean prediction of every pixel."""
         total = sum(outputs.dropout(self.settings.samples))

@@ -117,6 +117,7 @@ class UNet(UShaped):
     Ronneberger et al. 2015, with padded convolutions, and dropout at the two deepest levels.
     """
 
+    citations = ("ronneberger2015",)
     profiles: ClassVar = {
         "test": {"base_channels": 8},
         "standard": {"base_channels": 32, "depth": 4},

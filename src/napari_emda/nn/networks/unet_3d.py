@@ -172,6 +172,7 @@ class UNet3d(UShaped):
     that lie further apart than pixels, and batch normalisation per domain.
     """
 
+    citations = ("cicek2016",)
     dimensions = 3
 
     class Settings(UShaped.Settings):
