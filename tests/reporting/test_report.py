@@ -187,6 +187,15 @@ def test_adaptation_is_compared_where_there_is_a_run_without_it(folder):
     assert "without adaptation, run 004-source_only" in text
 
 
+def test_a_model_from_elsewhere_is_said_to_be_one(folder):
+    for name in ("002-iic", "003-auto"):
+        shutil.rmtree(folder / "runs" / name)
+    origin = {"file": "theirs.safetensors", "sha256": "abc", "description": {}}
+    (folder / "runs/001-auto/origin.json").write_text(json.dumps(origin))
+    text = report(folder).text
+    assert "had trained on other volumes (file theirs.safetensors, SHA-256 abc; run 001-a" in text
+
+
 def test_without_its_images_it_says_what_is_missing_and_no_folder(folder):
     for path in folder.parent.glob("*.tif"):
         path.unlink()

@@ -29,6 +29,7 @@ class SourceFree(Method):
     source's, as in `auto`, from what the file of the model says of them.
     """
 
+    citations = ("francobarranco2022", "xie2020", "li2017", "schneider2020")
     requirements = Requirements(domains=("target",), model="classes")
     recommended = 2
 

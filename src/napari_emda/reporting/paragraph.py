@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from napari_emda.errors import listed
+from napari_emda.errors import JobError, listed
+from napari_emda.io.safe_files import read_file
+from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.region import AUDIT, OWN, Region
+from napari_emda.project.run_folder import RunFolder
 
 # More runs in a chain than anyone trains; a chain that leads back to itself ends there.
 _LONGEST_CHAIN = 1000
@@ -30,7 +33,7 @@ def methods_paragraph(
     chain = _chain(latest, jobs)
     sentences = [
         _volumes(project),
-        _first(chain[0], jobs[chain[0]]),
+        _first(project, chain[0], jobs[chain[0]]),
         *(_further(run, jobs[run]) for run in chain[1:]),
         _annotation(regions),
     ]
@@ -68,15 +71,29 @@ def _volumes(project: Project) -> str:
     )
 
 
-def _first(run: str, job: TrainJob) -> str:
+def _first(project: Project, run: str, job: TrainJob) -> str:
     settings = job.settings
     network = ", ".join(f"{key} {value}" for key, value in job.network_settings.items())
+    if origin := _origin(RunFolder.of(project.folder, run)):
+        return (
+            f"They began with a network '{settings.network}'{f' ({network})' if network else ''} "
+            f"that the method '{job.method}' had trained on other volumes ({origin}; run {run})."
+        )
     return (
         f"The method '{job.method}' trained the network '{settings.network}'"
         f"{f' ({network})' if network else ''} for {settings.steps} steps on batches of "
         f"{settings.batch} patches of {settings.patch} × {settings.patch} pixels, with learning "
         f"rate {settings.learning_rate:g} and seed {settings.seed} (run {run})."
     )
+
+
+def _origin(run: RunFolder) -> str:
+    """The file of a model from elsewhere, and its hash; empty for a run of the project itself."""
+    try:
+        values = parse_json(read_file(run.origin_file))
+        return f"file {values['file']}, SHA-256 {values['sha256']}"
+    except (OSError, JobError, ValueError, TypeError, LookupError):
+        return ""
 
 
 def _further(run: str, job: TrainJob) -> str:
