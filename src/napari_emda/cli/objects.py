@@ -9,16 +9,20 @@ import typer
 from napari_emda.cli.console import (
     SEPARATE,
     CheckpointOption,
+    ClusterOption,
     JsonOption,
     MinimumSizeOption,
     ProjectArgument,
     RunOption,
+    SchedulerOption,
     ThresholdOption,
     VolumeOption,
+    WorkersOption,
     carry_out,
     echo,
     print_result,
     print_table,
+    where_of,
 )
 from napari_emda.project.job_files import ObjectsJob
 from napari_emda.settings.base import parse_assignments
@@ -53,6 +57,9 @@ def objects(
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the latest edit back.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Repeat the edit taken back last.")] = False,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find and measure the objects of a volume; they are kept in the run's folder.
@@ -71,6 +78,7 @@ def objects(
         project=str(project),
         run=run,
         checkpoint=checkpoint,
+        where=where_of(workers, scheduler, cluster),
         volume=volume,
         class_name=class_name,
         settings=SeparationSettings.parse(values | parse_assignments(assignments or [])),

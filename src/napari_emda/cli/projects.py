@@ -10,14 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from napari_emda.cli.console import (
+    ClusterOption,
     JsonOption,
     ProjectArgument,
     RunOption,
+    SchedulerOption,
     VolumeOption,
+    WorkersOption,
     carry_out,
     echo,
     print_result,
     print_table,
+    where_of,
 )
 from napari_emda.cli.label_options import (
     ZERO,
@@ -54,6 +58,9 @@ def suggest(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
     ] = None,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the patches of the targets and record the best ones as suggestions."""
@@ -78,6 +85,7 @@ def suggest(
             audit=audit,
             settings=QuerySettings.parse(query_settings),
             strategy_settings=strategy_settings,
+            where=where_of(workers, scheduler, cluster),
         )
         result = carry_out(job)
         opened.regions.suggest(result["regions"], result["strategy"], result["run"] or "")

@@ -201,6 +201,9 @@ def score(
     ] = False,
     minimum_size: Annotated[int, typer.Option(help="Ignore objects of fewer voxels.")] = 0,
     separate: Annotated[float, SEPARATE] = 0.0,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
@@ -219,6 +222,7 @@ def score(
             "objects": objects,
             "minimum_size": minimum_size,
             "separate": separate,
+            "where": where_of(workers, scheduler, cluster),
         }
     )
     result = carry_out(job)
@@ -286,6 +290,9 @@ def export(
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the export.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a result: TIFF or OME-Zarr with voxel size, CSV, meshes, or a model package."""
@@ -312,6 +319,7 @@ def export(
         class_name=class_name,
         settings=settings.parse(values | parse_assignments(assignments or [])).model_dump(),
         overwrite=overwrite,
+        where=where_of(workers, scheduler, cluster),
     )
     print_result(carry_out(job), as_json=as_json)
 

@@ -14,7 +14,7 @@ from napari_emda.inference.origin import averaging
 from napari_emda.inference.predict_tiles import predict_tiles
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiling import chunks_of, plan, tiles_of
-from napari_emda.inference.work_units import BlockDone, PredictingWorkers, work_units
+from napari_emda.inference.work_units import BlockDone, work_units
 from napari_emda.nn.network import OBJECT_MAPS
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
@@ -27,7 +27,6 @@ def predict(
     settings: PredictSettings,
     run: RunFolder,
     wanted: Coverage | None = None,
-    workers: PredictingWorkers | None = None,
 ) -> Iterator[Event]:
     """Predict a volume, or a part of it, into a run's folder.
 
@@ -36,12 +35,11 @@ def predict(
     tiles wait to be computed and n to be written. This process alone writes the journal.
 
     Args:
-        predictor: the model.
+        predictor: the model; its workers compute, if it has any.
         volume: of any size; it is read tile by tile.
         settings: of the prediction.
         run: probabilities, uncertainty and the journal are written there.
         wanted: the part, see `part_around`; by default all of the volume.
-        workers: other processes that compute; by default this one does.
 
     Yields:
         A Notice if the image has changed or sections of it are spoilt, TileDone after each tile is
@@ -97,6 +95,7 @@ def predict(
             yield from map(Notice, context.remarks(volume.name))
         number = total - len(tiles)
         predicting: Generator[BlockDone | Event]
+        workers = predictor.workers
         if workers is None:
             predicting = predict_tiles(predictor, view, tiles, settings, context, prediction)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import Bytes
 
+if TYPE_CHECKING:
+    from napari_emda.inference.work_units import PredictingWorkers
+
 
 class Predictor:
     """A network with all that it needs to predict a volume.
@@ -37,6 +40,9 @@ class Predictor:
         compute: device and number format; the network is moved to the device.
         model_file: identity of the model's file; empty for a model in memory alone.
         path: of the model's file; None for a model in memory alone.
+
+    Attributes:
+        workers: other processes that predict volumes with the model; by default this one does.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Predictor:
         self.compute = compute
         self.model_file = model_file
         self.path = path
+        self.workers: PredictingWorkers | None = None
         self._origin: tuple[Volume, dict[str, Any]] | None = None
 
     @classmethod

@@ -61,7 +61,9 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     object_maps = None
     if cls.needs_prediction:
         yield predicting
-        state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint, box)
+        state = yield from ensure_predicted(
+            project, folder.name, volume.name, job.checkpoint, box, job.where
+        )
         stored = prediction_of(project, folder, volume.name, state)
         prediction = stored.reported
         object_maps = stored.object_maps

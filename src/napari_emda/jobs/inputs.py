@@ -16,6 +16,8 @@ from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.origin import begun_with, origin_of_file, unusual
 from napari_emda.inference.predict import part_around, predict
 from napari_emda.inference.predictor import Predictor
+from napari_emda.io.identity import file_identity
+from napari_emda.jobs.workers.pool import open_workers
 from napari_emda.project.job_files.base import ModelJob
 from napari_emda.project.predictions import Outputs, Prediction
 from napari_emda.project.project import Project
@@ -23,6 +25,7 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.unchanged_prediction import UnchangedPrediction
 from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.where import Where
 
 
 def check_writable(project: Project) -> None:
@@ -63,7 +66,12 @@ def volume_of(project: Project, job: ModelJob) -> Volume:
 
 
 def ensure_predicted(
-    project: Project, run: str, volume: str, model: str = "selected", box: Box | None = None
+    project: Project,
+    run: str,
+    volume: str,
+    model: str = "selected",
+    box: Box | None = None,
+    where: Where | None = None,
 ) -> Generator[Event, None, tuple[int, ...]]:
     """Predict a volume with one of a run's models, unless the stored prediction is complete.
 
@@ -75,6 +83,7 @@ def ensure_predicted(
         volume: name of the volume.
         model: which of the run's models.
         box: a part of the volume that is enough.
+        where: the processes that predict, if anything is missing; by default this one.
 
     Yields:
         A Notice if the stored prediction was made with other settings than the model asks for, or
@@ -108,8 +117,32 @@ def ensure_predicted(
                 f"{percent(share)} of '{volume}' is predicted so far; {what} is predicted now."
             )
     wanted = None if box is None else part_around(opened, [box])
-    yield from predict(Predictor.load(path), opened, settings, folder, wanted)
+    settings = as_begun(settings, stored, path)
+    with open_workers(where or Where(), project.folder) as workers:
+        if workers is None:
+            predictor = Predictor.load(path, settings.device, settings.precision)
+        else:
+            predictor = yield from workers.load(path, settings)
+        yield from predict(predictor, opened, settings, folder, wanted)
     return stored.state
+
+
+def as_begun(settings: PredictSettings, stored: StoredPrediction, model: Path) -> PredictSettings:
+    """Settings with the number format in which a model has begun a prediction.
+
+    So it goes on with another processor, and with workers of other processors: in another format it
+    would begin anew.
+
+    Args:
+        settings: of the prediction, with a precision of ``auto`` if it may be chosen.
+        stored: what is predicted so far.
+        model: file of the model.
+    """
+    header = stored.header
+    is_free = settings.precision == "auto" and "precision" in header
+    if not is_free or header.get("model_file") != file_identity(model):
+        return settings
+    return settings.model_copy(update={"precision": header["precision"]})
 
 
 def percent(share: float) -> str:

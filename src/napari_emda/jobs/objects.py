@@ -70,7 +70,9 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     yield from remarks(project, folder.name)
     plan = phases(("Predicting", 1.0), ("Finding objects", 0.5))
     yield next(plan)
-    state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
+    state = yield from ensure_predicted(
+        project, folder.name, volume.name, job.checkpoint, None, job.where
+    )
     yield next(plan)
     prediction = prediction_of(project, folder, volume.name, state)
     yield from unused_maps(prediction, job.settings)

@@ -14,6 +14,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.inputs import (
+    as_begun,
     check_predicts,
     check_writable,
     model_of,
@@ -61,9 +62,11 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     # Reading a mask takes a while.
     wanted = part_of(volume, job.box, job.mask)
     check_writable(project)
+    stored = StoredPrediction(folder, volume.name)
+    settings = as_begun(job.settings, stored, model)
     with open_workers(job.where, project.folder) as workers:
         if workers is None:
-            predictor = Predictor.load(model, job.settings.device, job.settings.precision)
+            predictor = Predictor.load(model, settings.device, settings.precision)
         device = str(predictor.compute if workers is None else workers)
         yield Started("predict", folder.name, device, 0)
         yield from remarks(project, folder.name)
@@ -71,11 +74,10 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
         to_file = [("Writing the file", 0.1)] if job.out is not None else []
         plan = phases(("Predicting", 1.0), *to_file)
         if workers is not None:
-            predictor = yield from workers.load(model, job.settings)
+            predictor = yield from workers.load(model, settings)
         yield next(plan)
-        yield from predict(predictor, volume, job.settings, folder, wanted, workers)
+        yield from predict(predictor, volume, settings, folder, wanted)
     path = str(folder.probabilities(volume.name))
-    stored = StoredPrediction(folder, volume.name)
     if job.out is not None:
         yield next(plan)
         prediction = prediction_of(project, folder, volume.name, stored.state)

@@ -34,6 +34,7 @@ from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
 from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
+from napari_emda.settings.where import Where
 
 
 def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
@@ -64,7 +65,9 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     compares = runs is not None and runs[0] == folder.name
     plan = _plan(compares=compares)
     yield next(plan)
-    state = yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint, box)
+    state = yield from ensure_predicted(
+        project, folder.name, truth.name, job.checkpoint, box, job.where
+    )
     yield next(plan)
     prediction = prediction_of(project, folder, truth.name, state)
     if job.objects:
@@ -81,7 +84,9 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     text = f"'{truth.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
     if runs is not None and compares:
         yield next(plan)
-        compared, sentence = yield from _compared(project, runs[1], truth, box, scores["iou"])
+        compared, sentence = yield from _compared(
+            project, runs[1], truth, box, scores["iou"], job.where
+        )
         result |= compared
         text = f"{text} {sentence}"
     yield Finished("done", text, result)
@@ -152,10 +157,10 @@ def _scores(
 
 
 def _compared(
-    project: Project, baseline: str, truth: Volume, box: Box, iou: float
+    project: Project, baseline: str, truth: Volume, box: Box, iou: float, where: Where
 ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
     """Whether adapting helped, by the IoU of the run without adaptation; results and a sentence."""
-    state = yield from ensure_predicted(project, baseline, truth.name, box=box)
+    state = yield from ensure_predicted(project, baseline, truth.name, box=box, where=where)
     folder = project.run(baseline)
     probabilities = prediction_of(project, folder, truth.name, state).reported
     baseline_iou = score_volume(probabilities, truth.class_ids, project.classes, box)["iou"]

@@ -22,6 +22,7 @@ from napari_emda.inference.predict import part_around
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.inputs import backed_up, remarks
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.jobs.workers.pool import open_workers
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.project import Project
 from napari_emda.project.region import AUDIT
@@ -56,9 +57,34 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
         for volume in volumes:
             Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
     name = "" if folder is None else folder.name
-    yield Started("suggest", name, str(predictor.compute) if predictor else "cpu", 0)
-    yield from remarks(project, name or None)
-    yield from backed_up(project)
+    with open_workers(job.where, project.folder) as workers:
+        here = "cpu" if predictor is None else str(predictor.compute)
+        yield Started("suggest", name, here if workers is None else str(workers), 0)
+        yield from remarks(project, name or None)
+        yield from backed_up(project)
+        if workers is not None and predictor is not None:
+            yield from workers.prepare()
+            predictor.workers = workers
+        regions = yield from _chosen(project, volumes, (predictor, earlier), strategy, job, folder)
+    yield Suggested(regions)
+    strategy_name = AUDIT if job.audit else cls.name
+    result = {"run": name or None, "strategy": strategy_name, "regions": list(regions)}
+    at_random = strategy_name in (AUDIT, "random")
+    how = "drawn at random" if at_random else f"suggested by {strategy_name}"
+    count = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
+    yield Finished("done", f"{count} {how}.", result)
+
+
+def _chosen(
+    project: Project,
+    volumes: list[Volume],
+    models: tuple[Predictor | None, Predictor | None],
+    strategy: Strategy,
+    job: SuggestJob,
+    folder: RunFolder | None,
+) -> Generator[Event, None, Regions]:
+    """The patches, ranked or drawn, after what they hold is predicted; see `_ranked`."""
+    predictor, _ = models
     plan = _plan(job, strategy, len(volumes), predictor)
     if job.audit:
         regions = _audit(project, volumes, job.settings)
@@ -69,18 +95,11 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
                 "smaller patch for more."
             )
     else:
-        models = (predictor, earlier)
         regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder, plan)
     if predictor is not None and folder is not None:
         # The user annotates a patch by correcting its prediction, also of patches drawn at random.
         yield from _predicted(predictor, volumes, folder, job.settings, regions, plan)
-    yield Suggested(regions)
-    strategy_name = AUDIT if job.audit else cls.name
-    result = {"run": name or None, "strategy": strategy_name, "regions": list(regions)}
-    at_random = strategy_name in (AUDIT, "random")
-    how = "drawn at random" if at_random else f"suggested by {strategy_name}"
-    count = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
-    yield Finished("done", f"{count} {how}.", result)
+    return regions
 
 
 def _plan(

@@ -51,7 +51,7 @@ class Workers:
         return "1 worker" if self.count == 1 else f"{self.count} workers"
 
     def load(self, model: Path, settings: PredictSettings) -> Generator[Event, None, Predictor]:
-        """Load a model in this process as the workers will, once there is a worker.
+        """A model whose workers these are, once there is one.
 
         They only agree if all of them use one number format: bfloat16 where all have it.
 
@@ -65,6 +65,17 @@ class Workers:
         Raises:
             EmdaError: a worker has other versions, does not see the project, or lacks the device.
         """
+        from napari_emda.jobs.workers import on_worker
+
+        yield from self.prepare()
+        answers = self._client.run(on_worker.compute_of, settings.device, settings.precision)
+        bf16 = all(answer[1] for answer in answers.values())
+        predictor = Predictor.load(model, "cpu", "bf16" if bf16 else "32")
+        predictor.workers = self
+        return predictor
+
+    def prepare(self) -> Generator[Event]:
+        """Wait for the first worker, check all that there are, and set them up; see `load`."""
         from napari_emda.jobs.workers import checks, on_worker
 
         if not self._client.nthreads():
@@ -74,9 +85,6 @@ class Workers:
         checks.check_workers(self._client, self._project)
         owner = None if self._where.scheduler else Owner.of()
         self._client.register_plugin(on_worker.WorkerSetup(owner))
-        answers = self._client.run(on_worker.compute_of, settings.device, settings.precision)
-        bf16 = all(answer[1] for answer in answers.values())
-        return Predictor.load(model, "cpu", "bf16" if bf16 else "32")
 
     def _renew(self) -> None:
         """Ask the queue again for workers whose jobs have ended, as by their time limit."""

@@ -13,6 +13,7 @@ from napari_emda.io.safe_files import read_file
 from napari_emda.json_text import parse_json
 from napari_emda.registry import Registry
 from napari_emda.settings.base import Settings
+from napari_emda.settings.where import Where
 
 
 class Job(Settings):
@@ -52,11 +53,13 @@ class ModelJob(Job):
         checkpoint: which of its models: ``selected`` (the one that the run uses), ``last``, or a
             step whose model is kept.
         volume: name of the volume; by default the first target.
+        where: the processes that predict.
     """
 
     run: str | None = None
     checkpoint: str = "selected"
     volume: str | None = None
+    where: Where = Where()
 
 
 def read_job(path: str | Path) -> Job:

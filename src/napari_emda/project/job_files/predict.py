@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from napari_emda.project.job_files.base import ModelJob, jobs
 from napari_emda.settings.prediction import PredictSettings
-from napari_emda.settings.where import Where
 
 
 @jobs.register("predict")
@@ -19,7 +18,6 @@ class PredictJob(ModelJob):
             predicted.
         out: path of a file for the probabilities of the box or the volume, in addition.
         settings: of the prediction.
-        where: the processes that compute.
     """
 
     noun: ClassVar[str] = "prediction"
@@ -31,4 +29,3 @@ class PredictJob(ModelJob):
     mask: str | None = None
     out: str | None = None
     settings: PredictSettings = PredictSettings()
-    where: Where = Where()
