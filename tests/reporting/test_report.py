@@ -187,6 +187,19 @@ def test_adaptation_is_compared_where_there_is_a_run_without_it(folder):
     assert "without adaptation, run 004-source_only" in text
 
 
+def test_check_points_are_those_that_were_answered(folder):
+    labels = folder.parent / "target-labels.tif"
+    with commands_here():
+        answer("check-points", folder, "--run", "001-auto", "--draw", 40)
+        found = answer("check-points", folder, "--run", "001-auto", "--truth", labels)
+    share, low, high = (
+        100 * number for number in found["report"]["classes"]["mitochondria"]["share"]
+    )
+    text = report(folder).text
+    assert "Check points of target Run 001-auto: 40 of 40 points were answered." in text
+    assert f"mitochondria: {share:.1f} % ({low:.1f}–{high:.1f}) of the volume" in text
+
+
 def test_a_model_from_elsewhere_is_said_to_be_one(folder):
     for name in ("002-iic", "003-auto"):
         shutil.rmtree(folder / "runs" / name)

@@ -298,7 +298,7 @@ def _points(project: Project, entry: VolumeEntry) -> list[str] | None:
         return None
     checked = CheckedPrediction.of(project, runs[-1], entry.name)
     found = report_points(project, checked)
-    counts = f"Run {runs[-1]}: {found.told} of {found.drawn} points were answered."
+    counts = f"Run {runs[-1]}: {found.answered} of {found.drawn} points were answered."
     return [counts, *found.sentences()]
 
 
