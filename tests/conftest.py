@@ -47,6 +47,7 @@ SMALL_TRAINING = {
 def own_cache(tmp_path_factory):
     """No test reads what an earlier one, or the user, has kept."""
     os.environ["NAPARI_EMDA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["NAPARI_EMDA_MODELS"] = str(tmp_path_factory.mktemp("models"))
 
 
 EXIT_STATUS = pytest.StashKey[int]()

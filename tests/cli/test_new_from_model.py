@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -246,3 +247,102 @@ def test_a_project_that_cannot_be_made_leaves_nothing_in_the_way(old, phantom_fi
         import_model(project, file)
     shutil.copyfile(old / "runs" / "001-source_only" / "checkpoint.safetensors", torn)
     new(folder, torn, phantom_files["target", "image"])
+
+
+# -- my models, files and packages ----------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The folder of the user's models, empty."""
+    folder = tmp_path / "models"
+    monkeypatch.setenv("NAPARI_EMDA_MODELS", str(folder))
+    return folder
+
+
+def weights(path):
+    """The tensors of a model, without the moments of an optimiser."""
+    tensors = load_file(path)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("optimiser.")}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        np.testing.assert_array_equal(tensor, other[name])
+
+
+def test_a_run_becomes_one_file_that_says_nothing_of_its_volumes(old, tmp_path):
+    path = tmp_path / "model.safetensors"
+    arguments = ["--run", "002-adabn", "--what", "model_file", "--to", path]
+    emda("export", old, *arguments, "--set=tissue=phantom", "--set=licence=CC-BY-4.0")
+    assert_same(weights(path), weights(old / "runs" / "002-adabn" / "checkpoint.safetensors"))
+    header = read_header(path)
+    assert header.statistics == {}
+    assert header.description.name == "mitochondria 002-adabn"
+    assert header.description.licence == "CC-BY-4.0"
+    with model_at(path, tmp_path / "p") as file:
+        assert set(file.model.profiles) == {"source", "target"}
+
+
+# The library leaves the packed files open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_package_starts_a_project_as_its_run_does(old, phantom_files, tmp_path):
+    pytest.importorskip("bioimageio.spec")
+    package = tmp_path / "model.zip"
+    image = phantom_files["target", "image"]
+    emda("export", old, "--run", "001-source_only", "--what", "model", "--to", package)
+    gc.collect()
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    copies = []
+    for name, model in (("zip", package), ("folder", tmp_path / "unpacked")):
+        new(tmp_path / name, model, image)
+        copies.append(weights(tmp_path / name / "runs/001-imported/checkpoint.safetensors"))
+    new(tmp_path / "run", old / "runs" / "001-source_only", image)
+    expected = weights(tmp_path / "run" / "runs/001-imported/checkpoint.safetensors")
+    for copy in copies:
+        assert_same(copy, expected)
+
+
+def test_my_models_come_in_the_order_of_how_close_a_target_looks(old, own, phantom_files):
+    assert emda("models")["models"] == []
+    emda("models", "--add", old / "runs" / "001-source_only", "--name", "of the source")
+    emda("models", "--add", old, "--name", "adapted", "--tissue", "phantom", "--score", 0.5)
+    (own / "damaged.safetensors").write_bytes(b"no model")
+    by_name = emda("models")["models"]
+    assert [model["name"] for model in by_name] == ["adapted", "of the source"]
+    assert by_name[0]["tissue"] == "phantom"
+    assert by_name[0]["score"] == 0.5
+    assert by_name[0]["classes"] == list(CLASSES)
+    assert {model["gap"] for model in by_name} == {None}
+    for domain, first in (("target", "adapted"), ("source", None)):
+        listed = emda("models", "--target", phantom_files[domain, "image"])["models"]
+        gaps = [model["gap"]["distance"] for model in listed]
+        assert gaps == sorted(gaps)
+        assert first in (None, listed[0]["name"])
+        # Both models know the source's look, the adapted one the target's as well.
+        assert gaps[0] == 0
+    status, out, err = call("models")
+    assert status == 0
+    assert "damaged" in err
+    assert "of the source" in out
+
+
+def test_a_model_of_a_name_that_is_taken_or_leads_elsewhere_is_not_added(old, own):
+    emda("models", "--add", old, "--name", "../../a")
+    assert [path.name for path in own.iterdir()] == ["a.safetensors"]
+    assert "already" in refusal("models", "--add", old, "--name", "a")
+    assert "score" in refusal("models", "--add", old, "--name", "b", "--score", 2)
+    assert "cannot be shown" in refusal("models", "--add", old, "--name", "\x1b[2J")
+    assert [path.name for path in own.iterdir()] == ["a.safetensors"]
+
+
+def test_what_a_description_says_is_carried_on(old, own, phantom_files, tmp_path):
+    emda("models", "--add", old, "--name", "m", "--tissue", "phantom", "--licence", "CC0-1.0")
+    new(tmp_path / "p", own / "m.safetensors", phantom_files["target", "image"])
+    few = ["--method", "source_free", "--steps", 1, *SMALL]
+    run = emda("train", tmp_path / "p", *few)["run"]
+    about = read_header(tmp_path / "p" / "runs" / run / "checkpoint.safetensors").description
+    assert (about.name, about.tissue, about.licence) == ("", "phantom", "CC0-1.0")

@@ -39,6 +39,7 @@ COMMANDS = {
     "report": "reports.report",
     "pack": "packing.pack_project",
     "unpack": "packing.unpack_project",
+    "models": "models.models",
     "check": "checking.check_project",
     "allow": "checking.allow_servers",
     "methods": "about.list_methods",

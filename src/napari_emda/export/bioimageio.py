@@ -6,7 +6,7 @@ import gc
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from napari_emda.errors import DataError, SettingsError, naming
 from napari_emda.export.model_card import ModelCard
 from napari_emda.io.atomic import replacing_file, workspace
 from napari_emda.io.write import UNITS
+from napari_emda.project.model_file import IN_PACKAGE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +47,7 @@ def write_package(
     standard_deviation: float | None = None,
     percentiles: tuple[float, float] | None = None,
     limits: tuple[float, float] | None = None,
+    attach: Callable[[Path], None] | None = None,
 ) -> None:
     """Save a network as a bioimage.io model package (format 0.5, weights as TorchScript).
 
@@ -69,6 +71,8 @@ def write_package(
         percentiles: low and high percentile of each image that become 0 and 1 before it is
             standardised; None leaves the grey values as they are.
         limits: to which grey values are clipped after that; None leaves them as they are.
+        attach: writes the model as napari-emda stores it to a path, for projects that start from
+            the package; None to leave it out.
 
     Raises:
         SettingsError: the extra ``bioimageio`` is not installed, or the card states what the format
@@ -98,6 +102,8 @@ def write_package(
     preprocessing = _Preprocessing(spec, moments, percentiles, limits, deep=card.sections > 0)
     with naming(path), workspace(path) as folder, replacing_file(path) as package:
         _write_weights_and_tests(network, stack, preprocessing, folder)
+        if attach is not None:
+            attach(folder / IN_PACKAGE)
         axes = _Axes(spec, card, smallest_side, stride, halo)
         _save(spec, card, axes, preprocessing, folder, package)
 
@@ -300,7 +306,7 @@ def _description(
         card: what the package states about the model.
         axes: of input and output.
         preprocessing: of the grey values.
-        folder: holds README.md, weights.pt, input.npy and output.npy.
+        folder: holds README.md, weights.pt, input.npy and output.npy, and what is attached.
     """
     import torch
 
@@ -332,6 +338,7 @@ def _description(
         "license": card.licence,
         "tags": [*_TAGS, "3d" if card.sections else "2d", *card.tags],
         "documentation": file("README.md"),
+        "attachments": [file(IN_PACKAGE)] if (folder / IN_PACKAGE).exists() else [],
         "inputs": [image],
         "outputs": [probabilities],
         "weights": spec.WeightsDescr(torchscript=weights),

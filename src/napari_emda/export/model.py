@@ -20,6 +20,7 @@ from napari_emda.export.bioimageio import write_package
 from napari_emda.export.model_card import ModelCard
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.network import WithSoftmax
+from napari_emda.project.model_file import ModelFile
 from napari_emda.sampling.device_volumes import filtered
 
 _FILTERS = (
@@ -34,7 +35,7 @@ class ModelExporter(Exporter):
     """The model as a bioimage.io package, for deepImageJ, ilastik and bioimageio.core.
 
     Grey values are standardised by the mean and standard deviation of the volume, or image by image
-    if the model was trained so.
+    if the model was trained so. Projects can start from the package, too.
     """
 
     formats: ClassVar = {"Model package": (".zip",)}
@@ -71,6 +72,7 @@ class ModelExporter(Exporter):
             sections=network.stack if network.stack > 1 else 0,
             input_note=_FILTERS.format(volume=volume.name) if statistics.kernel else "",
             tags=(header.network.name.replace("_", "-"),),
+            licence=header.description.licence or ModelCard.licence,
         )
         exported: nn.Module = WithSoftmax(network, predictor.domain_of(volume))
         if statistics.kernel:
@@ -86,6 +88,8 @@ class ModelExporter(Exporter):
             standard_deviation=statistics.std,
             percentiles=PERCENTILES if statistics.ranges else None,
             limits=statistics.limits,
+            # Clusters are no classes, from which another project could start.
+            attach=None if header.finds_clusters else ModelFile.read(result.model).share,
         )
         # A generator without events: the export takes seconds, and there is no share to report.
         yield from ()

@@ -31,7 +31,7 @@ class SourceFree(Method):
 
     citations = ("francobarranco2022", "xie2020", "li2017", "schneider2020")
     requirements = Requirements(domains=("target",), model="classes")
-    recommended = 2
+    recommended = 4
 
     class Settings(Matching):
         """Settings of adaptation without a source."""

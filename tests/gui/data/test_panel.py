@@ -1,5 +1,6 @@
 """The Data panel by clicks and keys: from layers to a project, and beside an open one."""
 
+import json
 import threading
 
 import numpy as np
@@ -11,6 +12,7 @@ from napari_builtins.io import napari_get_reader
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from safetensors.numpy import save_file
 
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.data.project_setup import check
@@ -454,3 +456,77 @@ def test_labels_without_a_place_belong_to_the_voxels_of_their_image(
     assert "other voxels" not in panel.sizes.text()
     make(qtbot, session, panel, tmp_path / "p")
     assert session.viewer.layers["drawn"].translate.tolist() == [0, 46, 0]
+
+
+# -- from a model ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(monkeypatch, tmp_path):
+    """A file of a model without weights, among the user's models."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("NAPARI_EMDA_MODELS", str(folder))
+    header = {
+        "method": "source_only",
+        "classes": ["background", "vesicles"],
+        "network": {"name": "unet", "classes": 2, "settings": {"base_channels": 8}},
+        "pixel_size": 4.6,
+        "step": 7,
+        "description": {"name": "of vesicles", "licence": "CC0-1.0"},
+    }
+    values = {"format": 4, "model": header, "training": {"settings": {"steps": 9}}}
+    path = folder / "vesicles.safetensors"
+    save_file(
+        {"network.offset": np.zeros(2, np.float32)}, path, {"napari_emda": json.dumps(values)}
+    )
+    return path
+
+
+def test_a_model_takes_the_place_of_the_source(qtbot, session, panel, arrays, model, tmp_path):
+    add_layers(session, *arrays)
+    panel.target.setCurrentText("new")
+    click(panel.model.toggle)
+    assert not panel.source.isVisible() and not panel.labels.isVisible()
+    assert not panel.use.isEnabled()
+    qtbot.waitUntil(lambda: panel.model.box.count() == 1, timeout=60_000)
+    panel.model.box.setCurrentIndex(0)
+    assert "of vesicles" in panel.model.sentence.text()
+    assert "CC0-1.0" in panel.model.sentence.text()
+    assert panel.classes.text() == "background, vesicles"
+    project = make(qtbot, session, panel, tmp_path / "p")
+    assert [entry.domain for entry in project.volumes.entries] == ["target"]
+    assert project.classes == ("background", "vesicles")
+    assert project.runs.names() == ["001-imported"]
+    assert project.run().finished
+
+
+def test_a_source_can_be_used_after_all(qtbot, session, panel, arrays, model):
+    add_layers(session, *arrays)
+    click(panel.model.toggle)
+    qtbot.waitUntil(lambda: panel.model.box.count() == 1, timeout=60_000)
+    panel.model.box.setCurrentIndex(0)
+    click(panel.model.toggle)
+    assert panel.source.isVisible() and panel.classes.isEnabled()
+    assert panel.model.path is None
+    assert len(panel.picks()) == 2
+
+
+def test_a_file_that_is_no_model_says_so_and_makes_no_project(
+    qtbot, session, panel, arrays, model, tmp_path
+):
+    add_layers(session, *arrays)
+    click(panel.model.toggle)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"no model")
+    panel.model.open(damaged)
+    qtbot.waitUntil(lambda: "not a model" in panel.model.sentence.text(), timeout=60_000)
+    assert not panel.use.isEnabled()
+    # It changes after it was chosen.
+    panel.model.open(model)
+    qtbot.waitUntil(lambda: panel.model.path == model, timeout=60_000)
+    model.write_bytes(b"no model")
+    panel.folder.setText(str(tmp_path / "p"))
+    click(panel.use)
+    qtbot.waitUntil(lambda: "not a model" in str(session.notices), timeout=60_000)
+    assert not (tmp_path / "p").exists()

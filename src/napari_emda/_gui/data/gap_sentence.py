@@ -31,6 +31,18 @@ class ChosenImage:
     spacing: Spacing | None
     sections_are_independent: bool
 
+    def volume(self, domain: Domain, stop: threading.Event, *, in_nm: bool = True) -> Volume:
+        """The image as a volume.
+
+        Args:
+            domain: of the volume.
+            stop: ends reading when it is set.
+            in_nm: whether its pixels have the stated size; if not, all pixels have a side of 1.
+        """
+        spacing = (self.spacing if in_nm else None) or (1.0, 1.0, 1.0)
+        grid = VoxelGrid(spacing, sections_are_independent=self.sections_are_independent)
+        return Volume(self.image.name, Stoppable(array_of(self.image), stop), domain, grid)
+
 
 class GapSentence(BackgroundSentence):
     """Measures the domain gap in the background, and shows it.
@@ -54,19 +66,13 @@ class GapSentence(BackgroundSentence):
         sizes_are_given = all(chosen.spacing is not None for chosen in pair)
         domains: tuple[Domain, Domain] = ("source", "target")
         source, target = (
-            self._volume(chosen, domain, in_nm=sizes_are_given)
+            chosen.volume(domain, self._stop, in_nm=sizes_are_given)
             for chosen, domain in zip(pair, domains, strict=True)
         )
         # A hint only: if it cannot be measured, nothing is shown, and the checks will say why.
         self._session.in_background(
             lambda: domain_gap(source, target), self._shower(pair), lambda text: None
         )
-
-    def _volume(self, chosen: ChosenImage, domain: Domain, *, in_nm: bool) -> Volume:
-        spacing = (chosen.spacing if in_nm else None) or (1.0, 1.0, 1.0)
-        grid = VoxelGrid(spacing, sections_are_independent=chosen.sections_are_independent)
-        array = Stoppable(array_of(chosen.image), self._stop)
-        return Volume(chosen.image.name, array, domain, grid)
 
     def _shower(self, pair: tuple[ChosenImage, ChosenImage]) -> Callable[[DomainGap], None]:
         def show(gap: DomainGap) -> None:

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Image, Labels
-from qtpy.QtWidgets import QFileDialog, QWidget
+from napari.layers import Image, Labels, Layer
+from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.common.layer_volumes import refusal, sizes_of
 from napari_emda._gui.common.text_box import TextBox
@@ -20,20 +20,23 @@ from napari_emda._gui.common.widgets import (
     file_button,
     labelled,
     row,
+    show_row,
 )
 from napari_emda._gui.data.add_target import AddTarget
 from napari_emda._gui.data.backup_list import BackupList
 from napari_emda._gui.data.complaint import Complaint
 from napari_emda._gui.data.file_notices import FileNotices
+from napari_emda._gui.data.folder_box import FolderBox
 from napari_emda._gui.data.gap_sentence import ChosenImage, GapSentence
 from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
 from napari_emda._gui.data.label_numbers import OF_SOURCE, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize, not_offered
 from napari_emda._gui.data.masks import LABEL_LAYERS, MaskLayers
+from napari_emda._gui.data.model_start import ModelStart
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.opening import Opening
 from napari_emda._gui.data.project_making import ProjectMaking
-from napari_emda._gui.data.project_setup import Pick, empty_folder, in_words, proposed_folder
+from napari_emda._gui.data.project_setup import Pick, in_words
 from napari_emda._gui.data.remarks import (
     mask_remark,
     misplacement,
@@ -44,7 +47,7 @@ from napari_emda._gui.data.remarks import (
 )
 from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.session import Session, in_short
+from napari_emda._gui.session import Session
 
 
 class DataPanel(QWidget):
@@ -72,9 +75,8 @@ class DataPanel(QWidget):
             "background, foreground",
         )
         self.label_numbers = LabelNumbers(session, self.labels, OF_SOURCE, self.class_names)
-        self.folder = TextBox(
-            "A new folder for models, annotations and predictions. Your files stay where they are."
-        )
+        self.model = ModelStart(session, self._stop)
+        self.folder = FolderBox()
         self.left_out = Sentence()
         self.files = FileNotices(session, self._stop)
         self.sizes = Sentence()
@@ -98,12 +100,13 @@ class DataPanel(QWidget):
         self.refresh()
 
     def _build(self) -> None:
-        browse = file_button("Choose a folder.", self._browse)
+        browse = file_button("Choose a folder.", self.folder.browse)
         fields = labelled(
             ("source image", self.source),
             (None, self.source_size),
             ("source labels", self.labels),
             (None, self.label_numbers),
+            (None, self.model),
             ("target image", self.target),
             (None, self.target_size),
             ("classes", self.classes),
@@ -134,6 +137,7 @@ class DataPanel(QWidget):
         self._making.asked.connect(self.label_numbers.ask)
         self._making.failed.connect(self._complaint.show)
         self.folder.textChanged.connect(lambda _: self._remark())
+        self.model.chosen.connect(self._on_model)
         # The number of classes decides whether a number is one.
         self.classes.textChanged.connect(lambda _: self.label_numbers.review())
         self._session.mask_found.connect(self.refresh)
@@ -182,11 +186,24 @@ class DataPanel(QWidget):
         self._propose_folder()
 
     def _propose_folder(self) -> None:
-        # A folder that the user has typed or chosen stays.
-        if not self.folder.isModified():
-            self.folder.setText(
-                in_short(proposed_folder([self._image(self.target), self._image(self.source)]))
-            )
+        self.folder.propose([self._image(self.target), self._image(self.source)])
+
+    def _on_model(self) -> None:
+        """A model takes the place of source, labels and classes, or gives it back."""
+        for widget in (self.source, self.source_size, self.labels, self.label_numbers):
+            show_row(widget, shown=not self.model.on)
+        self.classes.setEnabled(self.model.model is None)
+        if self.model.model is not None:
+            self.classes.setText(", ".join(self.model.model.classes))
+        self._measure_domain_gap()
+        self._remark()
+
+    def _source(self) -> Layer | None:
+        """The layer of the source, unless a model takes its place."""
+        return None if self.model.on else self.source.layer()
+
+    def _labels(self) -> Layer | None:
+        return None if self.model.on else self.labels.layer()
 
     def _on_labels(self) -> None:
         """Take the class name from that of the labels, unless the user has typed one."""
@@ -208,15 +225,15 @@ class DataPanel(QWidget):
         remark = mask_remark(self._masks_as_images())
         # Without a target nothing is compared, and no size is needed yet.
         if self.target.layer() is not None and not remark:
-            source = self.source_size.value() if self.source.layer() is not None else None
+            source = self.source_size.value() if self._source() is not None else None
             remark = size_remark(source, self.target_size.value())
-        place = placement_remark(self.source.layer(), self.labels.layer())
+        place = placement_remark(self._source(), self._labels())
         self.sizes.show_text(" ".join(filter(None, [remark, place])), "hint")
         alone = self.source_size.sections_are_independent
         self.files.show_of(
             [
-                (self.source.layer(), alone),
-                (self.labels.layer(), alone),
+                (self._source(), alone),
+                (self._labels(), alone),
                 (self.target.layer(), self.target_size.sections_are_independent),
             ]
         )
@@ -227,9 +244,9 @@ class DataPanel(QWidget):
     def _offer(self) -> None:
         """Say what is missing, or let the user go on."""
         missing = self._missing()
-        asks = self.labels.layer() is not None and self.label_numbers.asks
+        asks = self._labels() is not None and self.label_numbers.asks
         opened = self._session.opened
-        wrong = [self._sizes_needed(), misplacement(self.source.layer(), self.labels.layer())]
+        wrong = [self._sizes_needed(), misplacement(self._source(), self._labels())]
         ready = not (missing or asks or any(wrong) or self._making.working)
         # Reading large volumes takes minutes: show that something happens.
         if self._making.working:
@@ -247,8 +264,9 @@ class DataPanel(QWidget):
                 asks=asks,
                 one_image=len(self.target.layers()) == 1,
                 unlabelled=opened is None
-                and self.source.layer() is None
-                and self.labels.layer() is None,
+                and not self.model.on
+                and self._source() is None
+                and self._labels() is None,
             )
             self.missing.show_text(text, "hint")
         self.use.setEnabled(ready)
@@ -282,9 +300,11 @@ class DataPanel(QWidget):
 
     def _missing(self) -> list[str]:
         """The layers that still have to be chosen; a target alone is enough."""
-        source = self.source.layer()
-        labels = self.labels.layer()
-        needed = {"a target image": self.target.layer()}
+        source = self._source()
+        labels = self._labels()
+        needed: dict[str, object] = {"a target image": self.target.layer()}
+        if self.model.on:
+            needed = {"a model": self.model.path, **needed}
         if source is not None or labels is not None:
             needed = {"a source image": source, "labels of the source": labels, **needed}
         return [what for what, layer in needed.items() if layer is None]
@@ -292,13 +312,18 @@ class DataPanel(QWidget):
     def _input(self) -> object:
         """All that the checks of a new project are about."""
         sizes = (self.source_size, self.target_size)
-        layers = (self.source.layer(), self.labels.layer(), self.target.layer())
+        layers = (self._source(), self._labels(), self.target.layer())
         grids = [(size.numbers, size.sections_are_independent) for size in sizes]
-        return layers, grids, self.label_numbers.meaning, self.classes.text(), self.folder.text()
+        texts = (self.classes.text(), self.folder.text())
+        return layers, grids, self.label_numbers.meaning, texts, self.model.path
 
     def _measure_domain_gap(self) -> None:
-        source = self._image(self.source)
+        source = None if self.model.on else self._image(self.source)
         target = self._image(self.target)
+        if target is not None:
+            size = self.target_size
+            image = ChosenImage(target, size.value(), size.sections_are_independent)
+            self.model.compare(image)
         # Between an image and a mask it would be a large number without a meaning.
         if source is None or target is None or source is target or self._masks_as_images():
             self.domain_gap.measure(None)
@@ -309,14 +334,6 @@ class DataPanel(QWidget):
         )
         self.domain_gap.measure((first, second))
 
-    def _browse(self) -> None:
-        folder = QFileDialog.getExistingDirectory(
-            self, "Folder for the project", str(Path(self.folder.text()).expanduser().parent)
-        )
-        if folder:
-            self.folder.setText(str(empty_folder(Path(folder))))
-            self.folder.setModified(True)
-
     # -- creating and opening a project --------------------------------------------------------
 
     def class_names(self) -> tuple[str, ...]:
@@ -325,8 +342,8 @@ class DataPanel(QWidget):
 
     def picks(self) -> list[Pick]:
         """The chosen volumes, the source first."""
-        source = self.source.layer()
-        labels = self.labels.layer()
+        source = self._source()
+        labels = self._labels()
         target = self.target.layer()
         assert isinstance(target, Image)
         size = self.target_size
@@ -357,8 +374,7 @@ class DataPanel(QWidget):
         self._make_project()
 
     def _make_project(self) -> None:
-        folder = Path(self.folder.text().strip()).expanduser()
-        self._making.start(self.picks(), self.class_names(), folder)
+        self._making.start(self.picks(), self.class_names(), self.folder.path, self.model.path)
 
     def open_project(self, path: Path) -> None:
         """Open a project, perhaps a packed one, and show its volumes."""

@@ -33,6 +33,9 @@ _READING = "Reading the list of exports …"
 # The entry for all classes.
 _ALL_CLASSES = "all"
 
+# Exports of a model alone, which belong to no volume.
+_OF_RUN = ("model", "model_file")
+
 
 class ExportPanel(JobPanel):
     """Kind of result, model and volume, and the file to write."""
@@ -112,9 +115,9 @@ class ExportPanel(JobPanel):
         chosen = self.chosen
         if opened is None or chosen is None or self.path.isModified():
             return
-        # A model belongs to no volume, so its run names it.
+        # The run names its model.
         of_volume = f"{self.volume.currentText()}-{chosen.name}"
-        name = chosen_name(self.run) if chosen.name == "model" else of_volume
+        name = chosen_name(self.run) if chosen.name in _OF_RUN else of_volume
         self.path.setText(in_short(opened.project.folder.parent / f"{name}{chosen.suffix}"))
 
     @property

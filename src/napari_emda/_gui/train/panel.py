@@ -229,6 +229,10 @@ class TrainPanel(JobPanel):
 
     def update_state(self) -> None:
         """Update the state, and offer to resume or to compare if that is possible."""
+        catalogue = self._session.catalogue
+        method = catalogue.methods.get(self.method.currentText()) if catalogue else None
+        if method is not None and method.requirements.model != "none":
+            self.start_from.choose_latest()
         super().update_state()
         self.start.setVisible(not self.running)
         opened = self._session.opened

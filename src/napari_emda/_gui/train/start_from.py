@@ -34,6 +34,14 @@ class StartFrom(QWidget):
         opened = self._session.opened
         offer_runs(self.box, opened, before=[NOTHING], newest=False)
 
+    def choose_latest(self) -> None:
+        """Choose the latest run in place of a new network: some methods adapt a model."""
+        opened = self._session.opened
+        latest = None if opened is None else opened.project.runs.latest()
+        if self.run is None and latest is not None:
+            # Not yet listed if the project has just been opened; then this is called again.
+            self.box.setCurrentIndex(max(0, self.box.findData(latest)))
+
     @property
     def run(self) -> str | None:
         """The chosen run; None for a new network."""

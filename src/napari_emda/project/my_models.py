@@ -1,0 +1,119 @@
+"""A folder of models that belongs to the user, not to a project."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from napari_emda.data.domain_gap import DomainGap
+from napari_emda.data.model_description import ModelDescription
+from napari_emda.data.volume import Volume
+from napari_emda.errors import DataError, EmdaError, JobError
+from napari_emda.io.atomic import make_folder, replacing_file
+from napari_emda.io.unchanged import while_unchanged
+from napari_emda.project.model_file import SUFFIX, ModelFile, StoredModel, model_at
+from napari_emda.project.model_import import nearest
+
+VARIABLE = "NAPARI_EMDA_MODELS"
+"""Environment variable that names another folder."""
+# Models that are listed: of more, nobody reads the list.
+_MOST = 500
+
+
+def folder_of_models() -> Path:
+    """The folder; it need not exist."""
+    return Path(os.environ.get(VARIABLE) or platformdirs.user_data_path("napari-emda") / "models")
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A model of the user's.
+
+    Attributes:
+        path: of its file.
+        model: what it says of itself.
+        gap: between the target and what the model knows; None if they were not compared.
+    """
+
+    path: Path
+    model: StoredModel
+    gap: DomainGap | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the description, else of the file."""
+        return self.model.description.name or self.path.stem
+
+
+# Read again whenever the list is shown.
+_read = while_unchanged(ModelFile.read)
+
+
+def my_models() -> tuple[list[ListedModel], list[str]]:
+    """The models by name, and a sentence for each file that is none."""
+    models = []
+    unreadable = []
+    for path in sorted(folder_of_models().glob(f"*{SUFFIX}"))[:_MOST]:
+        try:
+            models.append(ListedModel(path, _read(path).model))
+        except EmdaError as error:
+            unreadable.append(str(error))
+    return sorted(models, key=lambda listed: listed.name.lower()), unreadable
+
+
+def by_gap(models: Sequence[ListedModel], target: Volume) -> list[ListedModel]:
+    """The models with their gap to a target, the closest first, those without one last.
+
+    Args:
+        models: of the user.
+        target: with a voxel size in nm.
+    """
+    compared = [ListedModel(one.path, one.model, _gap(one.model, target)) for one in models]
+    return sorted(
+        compared, key=lambda one: (one.gap is None, 0 if one.gap is None else one.gap.distance)
+    )
+
+
+def _gap(model: StoredModel, target: Volume) -> DomainGap | None:
+    if model.unit != target.grid.unit:
+        return None
+    try:
+        return nearest(model, target)[1]
+    # At the pixel size of the model, the target would be too large.
+    except DataError:
+        return None
+
+
+def add_model(source: Path, description: ModelDescription) -> Path:
+    """Copy a model into the folder.
+
+    Args:
+        source: see `model_file.model_at`.
+        description: what to say of it; what is empty is taken from the model.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        JobError: there is no model, or one of this name already.
+    """
+    folder = folder_of_models()
+    make_folder(folder)
+    with model_at(source, folder / "package") as file:
+        given = {key: value for key, value in description.model_dump().items() if value}
+        values = file.model.description.model_dump() | given
+        values["name"] = values["name"] or f"{file.model.classes[-1]} {source.resolve().stem}"
+        stem = re.sub(r"[^\w.-]+", "_", values["name"]).strip("._-") or "model"
+        path = folder / f"{stem}{SUFFIX}"
+        if path.exists():
+            raise JobError(
+                f"There is a model '{values['name']}' already ({path}): give another name."
+            )
+        with replacing_file(path) as partial:
+            file.share(partial, ModelDescription.model_validate(values))
+    return path
