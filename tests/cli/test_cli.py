@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import tifffile
 import zarr
 from skimage.measure import label
 
+import napari_emda
 from napari_emda import cli
 from napari_emda.data.box import Box
 from napari_emda.project.project import Project
@@ -920,3 +922,8 @@ def test_an_invalid_job_file_is_refused(text, part, refused, tmp_path):
     if text is not None:
         (tmp_path / "job.json").write_text(text)
     refused(["run", tmp_path / "job.json"], part)
+
+
+def test_the_version_is_that_of_the_package():
+    assert call("--version") == (0, f"napari-emda {napari_emda.__version__}\n", "")
+    assert napari_emda.__version__ == version("napari-emda")

@@ -9,7 +9,8 @@ import psutil
 import pytest
 import zarr
 from napari.components import ViewerModel
-from qtpy.QtCore import QPointF, QRect, Qt, QTimer
+from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QMessageBox, QPushButton
 
@@ -166,6 +167,36 @@ def test_a_project_that_cannot_be_opened_is_one_notice(dock, project, name, word
     dock.data.open_project(folder)
     assert words in dock.notices.text()
     assert dock.session.opened is None
+
+
+def drop(dock, path):
+    """Drag a path onto a dock and let it go there; whether it was taken."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    buttons = (Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
+    entered = QDragEnterEvent(QPoint(5, 5), Qt.DropAction.CopyAction, data, *buttons)
+    # Qt accepts a new event by itself.
+    entered.ignore()
+    dock.dragEnterEvent(entered)
+    if entered.isAccepted():
+        dock.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, *buttons))
+    return entered.isAccepted()
+
+
+@pytest.mark.parametrize("place", [".", "project.json"])
+def test_a_project_that_is_dropped_on_the_dock_is_opened(qtbot, dock, project, place):
+    project.close()
+    assert drop(dock, project.folder / place)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=60_000)
+    assert dock.session.opened.project.folder == project.folder
+
+
+def test_nothing_else_is_taken_by_the_dock(dock, tmp_path):
+    (tmp_path / "image.tif").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "project.json").write_text('{"version": "of another program"}')
+    for name in ("image.tif", "folder", "folder/project.json", "nothing"):
+        assert not drop(dock, tmp_path / name)
 
 
 @pytest.mark.skipif(

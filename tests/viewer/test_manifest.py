@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+from xml.etree import ElementTree
 
 import h5py
 import napari
@@ -12,9 +16,12 @@ import pytest
 import tifffile
 from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
+from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.common.layer_volumes import path_of
+from napari_emda._gui.project_reader import get_reader
 from napari_emda.io.reader import all_readers
+from napari_emda.project.project import Project
 from napari_emda.synthetic.sample_pair import RECORDINGS
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +63,9 @@ def test_the_menus_and_samples_name_what_is_there(manifest):
 
 
 def test_formats_that_napari_does_not_read_are_opened(manifest):
-    (reader,) = manifest.contributions.readers
+    *others, reader = manifest.contributions.readers
+    assert [other.filename_patterns for other in others] == [["project.json"]]
+    assert not any(other.accepts_directories for other in (*others, reader))
     # TIFF, pictures and arrays of NumPy are napari's own.
     ours = {
         suffix
@@ -65,6 +74,38 @@ def test_formats_that_napari_does_not_read_are_opened(manifest):
         for suffix in entry.suffixes
     }
     assert set(reader.filename_patterns) == {f"*{suffix}" for suffix in ours}
+
+
+def test_the_icon_is_there(manifest):
+    package, _, name = manifest.icon.partition(":")
+    assert ElementTree.fromstring((files(package) / name).read_text("utf-8")).tag.endswith("svg")
+
+
+class StandIn(QWidget):
+    """A dock that notes what it is to open."""
+
+    opened: ClassVar = []
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.data = SimpleNamespace(open_project=self.opened.append)
+
+
+def test_a_project_file_that_is_dropped_on_napari_opens_the_dock_with_it(
+    make_napari_viewer, tmp_path, monkeypatch, qtbot
+):
+    monkeypatch.setattr("napari_emda._gui.dock.Dock", StandIn)
+    monkeypatch.setattr(StandIn, "opened", [])
+    if "napari-emda" not in PluginManager.instance():
+        PluginManager.instance().register(PluginManifest.from_distribution("napari-emda"))
+    Project.create(tmp_path / "p").close()
+    viewer = make_napari_viewer()
+    # napari knows one reader that takes it, and asks nothing.
+    assert viewer.open(tmp_path / "p" / "project.json", plugin=None) == []
+    qtbot.waitUntil(lambda: StandIn.opened == [tmp_path / "p"], timeout=60_000)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "project.json").write_text('{"version": "of another program"}')
+    assert get_reader(str(tmp_path / "other" / "project.json")) is None
 
 
 def test_menu_of_napari_still_exists():

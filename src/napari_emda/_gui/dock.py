@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari.viewer
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QMimeData, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_emda._gui.common.canvas import qt_viewer_of
@@ -92,6 +95,7 @@ class Dock(QWidget):
         self._closed = False
         self._ending: Ending | None = None
         self._docked = False
+        self.setAcceptDrops(True)
         self._opening = QLabel("Opening …")
         self._opening.setAlignment(Qt.AlignmentFlag.AlignCenter)
         # Where nothing wants the height, napari keeps the dock small at the top.
@@ -155,6 +159,26 @@ class Dock(QWidget):
         return QSize(
             _CHARACTERS * self.fontMetrics().averageCharWidth(), super().sizeHint().height()
         )
+
+    # -- what is dropped on it ---------------------------------------------------------------
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take a project; napari's canvas takes images."""
+        if event is not None and _dropped(event.mimeData()) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Open a project folder, or the file of a packed project."""
+        path = None if event is None else _dropped(event.mimeData())
+        if event is not None and path is not None:
+            event.acceptProposedAction()
+            # Afterwards: the program that it was dragged from waits for an answer.
+            QTimer.singleShot(0, partial(self._open_dropped, path))
+
+    def _open_dropped(self, path: Path) -> None:
+        if not self._closed:
+            self.show_only("Data")
+            self.data.open_project(path)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -270,6 +294,17 @@ class Dock(QWidget):
             window = self._window if isinstance(self._window, QWidget) else None
             save_and_wait(runner, window)
         contents.session.close(self._ending or Ending.KEEP)
+
+
+def _dropped(data: QMimeData | None) -> Path | None:
+    """The project that is dragged; None if it is anything else."""
+    # It knows zarr and pydantic, which would keep the dock from opening at once.
+    from napari_emda._gui.project_reader import project_at
+
+    urls = [] if data is None else data.urls()
+    if len(urls) != 1 or not urls[0].isLocalFile():
+        return None
+    return project_at(Path(urls[0].toLocalFile()))
 
 
 def make_dock(viewer: napari.viewer.Viewer) -> Dock:

@@ -59,16 +59,15 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     import typer
 
     app = typer.Typer(
-        help="Adapt, annotate, retrain and segment volume EM. 'napari-emda demo' shows the "
-        "workflow.",
         add_completion=False,
         no_args_is_help=True,
         # Plain help texts: rich would draw boxes around them.
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    # With a callback, typer keeps the name of a command that is the only one.
-    app.callback()(lambda: None)
+    # Its docstring is the help text. With a callback, typer keeps the name of a command that is the
+    # only one.
+    app.callback()(import_module(f"{__name__}.version").options)
     for name in names:
         module, function = COMMANDS[name].split(".")
         app.command(name)(getattr(import_module(f"{__name__}.{module}"), function))
