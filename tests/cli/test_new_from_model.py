@@ -81,6 +81,7 @@ def test_a_model_predicts_in_a_new_project_what_it_predicted_before(old, phantom
         assert not project.runs.interrupted()
         run = project.run("001-imported")
         origin = json.loads(run.origin_file.read_text())
+    assert emda("check", tmp_path / "p")["damages"] == []
     file = old / "runs" / "001-source_only" / "checkpoint.safetensors"
     assert origin["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     # The moments of the optimiser are of no use here.
@@ -127,8 +128,12 @@ def test_a_model_of_an_earlier_version_is_imported_and_says_what_it_lacks(tmp_pa
         archive.extractall(tmp_path / "stored")
     image = phantom_files["target", "image"]
     answer = new(tmp_path / "p", tmp_path / "stored" / "p" / "runs" / "001-auto", image)
-    assert "cannot be adapted" in answer["notices"][-1]
+    assert "kept nothing of its volumes" in answer["notices"][-1]
     assert predicted(tmp_path / "p", answer["volumes"][0]["name"]).any()
+    few = ["--method", "source_free", "--steps", 1, *SMALL]
+    status, _, err = call("train", tmp_path / "p", *few)
+    assert status == 0
+    assert "does not say how its source looked" in err
 
 
 def rewritten(path, change):
@@ -145,6 +150,8 @@ DAMAGES = {
     "features": (lambda values: values["model"].update(features_only=True), "without labels"),
     "path": (lambda values: values["model"].update(method="../x"), "not a model"),
     "pixel size": (lambda values: values["model"].update(pixel_size=float("nan")), "not a model"),
+    "settings": (lambda values: values.update(training={"settings": [1]}), "not a model"),
+    "network": (lambda values: values["model"].update(network={"settings": 1}), "not a model"),
     "shares": (
         lambda values: values["model"]["profiles"]["source"].update(shares=[2, -1]),
         "not a model",

@@ -11,6 +11,7 @@ from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import (
     DomainBatchNorm2d,
     evaluating,
+    fill_statistics,
     in_domain,
     measure_statistics,
     mix_statistics,
@@ -152,3 +153,17 @@ def test_networks_without_such_layers_do_not_change():
     with in_domain(net, "target"):
         net(torch.randn(1, 1, 8, 8))
     assert equal(net.parameters(), before)
+
+
+def test_statistics_that_were_never_measured_are_those_of_the_other_domain(noise):
+    measured, unmeasured = (DomainBatchNorm2d(3) for _ in range(2))
+    values = torch.from_numpy(noise.normal(size=3)).float()
+    for layer in (measured, unmeasured):
+        layer.running_mean[1] = values
+        layer.running_var[1] = values.exp()
+    measured.running_mean[0] = 2
+    fill_statistics(nn.Sequential(measured, unmeasured), "source")
+    assert torch.equal(unmeasured.running_mean[0], values)
+    assert torch.equal(unmeasured.running_var[0], values.exp())
+    assert (measured.running_mean[0] == 2).all()
+    assert (measured.running_var[0] == 1).all()

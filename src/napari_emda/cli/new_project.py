@@ -103,10 +103,14 @@ def new(
     result |= {"volumes": entries, "notices": notices}
     for notice in notices:
         echo(notice, err=True)
-    print_result(result, as_json=as_json, print_text=lambda: _print_volumes(project, entries))
+    print_result(
+        result,
+        as_json=as_json,
+        print_text=lambda: _print_volumes(project, entries, str(result.get("run", ""))),
+    )
 
 
-def _print_volumes(project: Path, entries: Sequence[dict[str, Any]]) -> None:
+def _print_volumes(project: Path, entries: Sequence[dict[str, Any]], run: str = "") -> None:
     """Print what was taken for the volumes, so that a wrong file or number is seen at once."""
     volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
     echo(f"Project {project}: {volumes}")
@@ -116,6 +120,8 @@ def _print_volumes(project: Path, entries: Sequence[dict[str, Any]]) -> None:
             f"  {entry['domain']}: {_sections(entry['shape'])}, {entry['dtype']}; "
             f"voxel size {_nm(entry['spacing'])} nm (z, y, x) {given}"
         )
+    if run:
+        echo(f"  model: {run}; adapt it to the target with train --method source_free")
 
 
 def _nm(spacing: Spacing) -> str:

@@ -57,6 +57,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         yield from remarks(project, job.start_from if job.resume is None else None)
         yield from backed_up(project)
         if is_new:
+            said += _remarks_on_model(training)
             yield from map(Notice, [*said, *training.sampler.remarks()])
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)
@@ -84,6 +85,16 @@ def _fit(
         log.write(finished.to_json() + "\n")
     yield from previews.last(checkpoint.find(folder), last.step)
     yield finished
+
+
+def _remarks_on_model(training: Training) -> list[str]:
+    """What a model that is adapted does not say of its source, in a sentence."""
+    if training.method.requirements.model == "none" or "source" in training.header.profiles:
+        return []
+    return [
+        "The model does not say how its source looked at this pixel size, so that grey values and "
+        "the amount of each class stay as the model predicts them."
+    ]
 
 
 def _resumed(folder: RunFolder, project: str) -> TrainJob:

@@ -8,11 +8,13 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
+from napari_emda.data.volume import Domain
 from napari_emda.methods.agreement import CHANGES, MAGNITUDE, disagreement, predict_changed
 from napari_emda.methods.base import DataSummary, Method, Postprocessing, methods
 from napari_emda.methods.matching import Matching, check_shares, matching
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import fill_statistics
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.sampling.patches import Batch
 from napari_emda.sampling.randaugment import RandAugment
@@ -50,8 +52,10 @@ class SourceFree(Method):
         super().__init__(settings, network, summary)
         check_shares(settings, network)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
+        # A model of an earlier version does not know the grey values of its source: none change.
+        known: Domain = "source" if "source" in summary.quantiles else "target"
         self.match = HistogramMatch(
-            summary.quantiles_of("target"), summary.quantiles_of("source"), summary.padding
+            summary.quantiles_of("target"), summary.quantiles_of(known), summary.padding
         )
 
     @property
@@ -61,6 +65,8 @@ class SourceFree(Method):
 
     def continues(self) -> None:
         """The teacher is the model from which training starts."""
+        # Of a model that learnt from annotated patches alone, all that is known is their domain.
+        fill_statistics(self.network, "source")
         self.teacher.load_state_dict(self.network.state_dict())
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:

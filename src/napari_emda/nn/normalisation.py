@@ -154,3 +154,19 @@ def mix_statistics(module: nn.Module, share: float) -> None:
         for layer in norms(module):
             for statistics in (layer.running_mean, layer.running_var):
                 statistics[target] = torch.lerp(statistics[source], statistics[target], share)
+
+
+def fill_statistics(module: nn.Module, domain: Domain) -> None:
+    """Take the statistics of the other domain where those of this one were never measured.
+
+    Args:
+        module: the network.
+        domain: whose statistics may still be those with which layers begin.
+    """
+    index = DOMAINS.index(domain)
+    with torch.no_grad():
+        for layer in norms(module):
+            # No image keeps a mean of exactly 0 in all channels.
+            if not layer.running_mean[index].any():
+                for statistics in (layer.running_mean, layer.running_var):
+                    statistics[index] = statistics[1 - index]

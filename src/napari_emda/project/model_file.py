@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,6 +56,15 @@ LARGEST_MODEL = 2**32
 _STEP = 2**22
 
 
+class _Network(BaseModel):
+    """The name and the settings of a network; in old formats, settings stand beside the name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: ShownName = "unet"
+    settings: dict[str, Any] = {}
+
+
 class StoredModel(BaseModel):
     """What can be known of a model without torch; the child process checks the rest.
 
@@ -67,7 +76,7 @@ class StoredModel(BaseModel):
     method: FileName
     method_settings: dict[str, Any] = {}
     classes: tuple[ShownName, ...]
-    network: dict[str, Any]
+    network: _Network
     pixel_size: float = Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)
     unit: ShownName = "nm"
     profiles: dict[Domain, DomainProfile] = {}
@@ -93,11 +102,13 @@ class ModelFile:
         path: of the file.
         values: its metadata as they are, with the format of the version that wrote it.
         model: what they say of the model.
+        origin: name of what the user has named, such as a package; by default that of the file.
     """
 
     path: Path
     values: dict[str, Any]
     model: StoredModel
+    origin: str = ""
 
     @classmethod
     def read(cls, path: Path) -> ModelFile:
@@ -125,6 +136,9 @@ class ModelFile:
                 raise ValueError
             # Before format 3, model and training were one.
             model = StoredModel.model_validate(values.get("model", values))
+            settings = values.get("training", values).get("settings", {})
+            if not isinstance(settings, dict):
+                raise ValueError
         except OSError as error:
             raise JobError(
                 f"The model '{shown}' cannot be read ({error.strerror}): choose another one."
@@ -200,7 +214,8 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
         yield ModelFile.read(_in_folder(path))
     elif path.suffix.lower() == ".zip":
         with workspace(beside) as folder:
-            yield ModelFile.read(_unpacked(path, folder / IN_PACKAGE))
+            file = ModelFile.read(_unpacked(path, folder / IN_PACKAGE))
+            yield replace(file, origin=path.name)
     elif path.suffix.lower() == SUFFIX or not path.exists():
         yield ModelFile.read(path)
     else:

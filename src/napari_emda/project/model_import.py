@@ -14,7 +14,6 @@ import numpy as np
 
 from napari_emda.data.appearance import Appearance
 from napari_emda.data.domain_gap import DomainGap, between
-from napari_emda.data.domain_profile import DomainProfile
 from napari_emda.data.names import in_print
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Domain, Volume
@@ -94,28 +93,25 @@ def check_model(
     return []
 
 
-def gap_to(profile: DomainProfile, volume: Volume, pixel_size: float) -> DomainGap:
-    """How much a volume differs from what a model has learnt from.
+def nearest(
+    model: StoredModel, volume: Volume, appearance: Appearance | None = None
+) -> tuple[Domain | None, DomainGap | None]:
+    """The domain that looks most like a volume, of those that a model knows, and the gap to it.
 
     Args:
-        profile: of the model.
-        volume: to be segmented.
-        pixel_size: of the model, in the unit of the volume.
+        model: what its file says.
+        volume: to be segmented, with a voxel size in the unit of the model.
+        appearance: of the volume at the pixel size of the model; None to measure it.
     """
-    appearance = Appearance.of(Resampled(volume, pixel_size))
+    if not model.profiles:
+        return None, None
+    seen = appearance or Appearance.of(Resampled(volume, model.pixel_size))
     # Finer pixels are seen as large as those of the model.
-    ratio = max(1.0, volume.grid.pixel_size / pixel_size)
-    return between(profile.appearance, appearance, ratio)
-
-
-def nearest(model: StoredModel, volume: Volume) -> tuple[Domain | None, DomainGap | None]:
-    """The domain that looks most like a volume, of those that a model knows, and the gap to it."""
+    ratio = max(1.0, volume.grid.pixel_size / model.pixel_size)
     gaps = {
-        domain: gap_to(profile, volume, model.pixel_size)
+        domain: between(profile.appearance, seen, ratio)
         for domain, profile in model.profiles.items()
     }
-    if not gaps:
-        return None, None
     domain = min(gaps, key=lambda domain: gaps[domain].distance)
     return domain, gaps[domain]
 
@@ -156,7 +152,7 @@ def _write(project: Project, file: ModelFile, run: RunFolder, domain: Domain | N
     with file.path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     description = file.model.description.model_dump(mode="json")
-    origin = {"file": file.path.name, "sha256": digest, "description": description}
+    origin = {"file": file.origin or file.path.name, "sha256": digest, "description": description}
     write_text(run.origin_file, json.dumps(origin, indent=2) + "\n")
     run.write_job(_job(project, file))
     # Last: with it, the run is there.
@@ -171,8 +167,9 @@ def _write(project: Project, file: ModelFile, run: RunFolder, domain: Domain | N
 def _in_words(gap: DomainGap | None) -> str:
     if gap is None:
         return (
-            "The model is from a version that kept nothing of its volumes: it predicts as it is, "
-            "and can learn from annotated patches, but cannot be adapted without them."
+            "The model is from a version that kept nothing of its volumes: it predicts as it is "
+            "and can learn from annotated patches, and source_free adapts it without knowing the "
+            "grey values and the class shares of its source."
         )
     return gap.in_words()
 
@@ -231,11 +228,12 @@ def _job(project: Project, file: ModelFile) -> TrainJob:
     values = file.values.get("training", file.values).get("settings", {})
     settings, flat = split_network(values)
     # Of the network in formats without nested settings.
-    network = file.model.network.get("settings") or (flat | split_network(file.model.network)[1])
+    stored = file.model.network
+    network = stored.settings or (flat | split_network(stored.model_extra or {})[1])
     # Boxes, pixel size and device are those of other volumes and of another computer.
     for key in ("source_box", "target_box", "pixel_size", "device", "precision"):
         settings.pop(key, None)
-    settings |= {"context": file.model.context, "network": file.model.network.get("name", "unet")}
+    settings |= {"context": file.model.context, "network": file.model.network.name}
     try:
         parsed = TrainSettings.parse(settings)
     except SettingsError:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
 
+from napari_emda.data.appearance import Appearance
 from napari_emda.data.domain_gap import DomainGap
 from napari_emda.data.model_description import ModelDescription
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, EmdaError, JobError
 from napari_emda.io.atomic import make_folder, replacing_file
@@ -73,18 +75,28 @@ def by_gap(models: Sequence[ListedModel], target: Volume) -> list[ListedModel]:
         models: of the user.
         target: with a voxel size in nm.
     """
-    compared = [ListedModel(one.path, one.model, _gap(one.model, target)) for one in models]
+    # Models of one pixel size see the target alike.
+    looks: dict[tuple[float, str], Appearance | None] = {}
+    compared = []
+    for one in models:
+        size = (one.model.pixel_size, one.model.unit)
+        if size not in looks:
+            looks[size] = _look(target, one.model)
+        look = looks[size]
+        gap = None if look is None else nearest(one.model, target, look)[1]
+        compared.append(replace(one, gap=gap))
     return sorted(
         compared, key=lambda one: (one.gap is None, 0 if one.gap is None else one.gap.distance)
     )
 
 
-def _gap(model: StoredModel, target: Volume) -> DomainGap | None:
+def _look(target: Volume, model: StoredModel) -> Appearance | None:
+    """How a target looks at the pixel size of a model; None if it cannot be seen so."""
     if model.unit != target.grid.unit:
         return None
     try:
-        return nearest(model, target)[1]
-    # At the pixel size of the model, the target would be too large.
+        return Appearance.of(Resampled(target, model.pixel_size))
+    # At this size, the target would be too large.
     except DataError:
         return None
 
