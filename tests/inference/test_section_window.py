@@ -13,7 +13,7 @@ from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Notice
-from napari_emda.inference import predict as predicting
+from napari_emda.inference import predict_tiles as predicting
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict

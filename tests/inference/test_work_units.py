@@ -51,7 +51,8 @@ def test_units_in_any_order_predict_the_same_bytes(block, pixel_size, smoothing,
     expected, entropy, _ = predicted(model, target, tmp_path / "whole", block=block)
     workers = BackwardsWorkers(target, 2)
     run = RunFolder(tmp_path / "units")
-    events = list(predict(model, target, PredictSettings(block=block), run, None, workers))
+    model.workers = workers
+    events = list(predict(model, target, PredictSettings(block=block), run))
     assert workers.units > 1
     stored = StoredPrediction(run, "v")
     np.testing.assert_array_equal(stored.probabilities[:], expected)
@@ -72,7 +73,8 @@ def test_workers_go_on_with_what_one_process_has_left(tmp_path):
     before = predict(model, target, settings, run, part)
     done = [next(before).box for _ in range(4)]
     before.close()
-    rest = predict(model, target, settings, run, None, BackwardsWorkers(target, 2))
+    model.workers = BackwardsWorkers(target, 2)
+    rest = predict(model, target, settings, run)
     new = [event.box for event in rest if isinstance(event, TileDone)]
     sizes = [Box.from_bounds(bounds).size for bounds in done + new]
     assert sum(sizes) == 9 * 560 * 40
