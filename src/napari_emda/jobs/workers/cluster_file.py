@@ -73,7 +73,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
             raise SettingsError(
                 f"The cluster file '{path}' has no key '{key}'. {did_you_mean(str(key), known)}"
             )
-    command = str(_job_of(system).submit_command).split()[0]
+    command = str(job_of(system).submit_command).split()[0]
     if shutil.which(command) is None:
         raise SettingsError(
             f"There is no '{command}' on this computer: run the command where jobs of {name} are "
@@ -82,7 +82,8 @@ def read_cluster_file(path: Path) -> ClusterFile:
     return ClusterFile(system, values)
 
 
-def _job_of(system: type[JobQueueCluster]) -> type[Job]:
+def job_of(system: type[JobQueueCluster]) -> type[Job]:
+    """The class of the jobs of a kind of queue."""
     job: type[Job] = vars(system)["job_cls"]
     return job
 
@@ -92,7 +93,7 @@ def _options_of(system: type[JobQueueCluster]) -> set[str]:
     # Each class passes on to the next one what it does not know.
     names = {
         name
-        for known in (JobQueueCluster, _job_of(system), Job)
+        for known in (JobQueueCluster, job_of(system), Job)
         for name, parameter in inspect.signature(known).parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from distributed import Client, LocalCluster
+from dask_jobqueue.core import Job, JobQueueCluster
+from distributed import Client, LocalCluster, Security
 
 from napari_emda.errors import SettingsError
 from napari_emda.inference.device import available_cores
 from napari_emda.io.atomic import workspace
+from napari_emda.jobs.workers.cluster_file import job_of, read_cluster_file
 
 # Pages on the work for a browser would be open to everybody. A port is needed all the same: any
 # that is free.
 _NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+# Seconds between two looks whether the queue has taken the jobs.
+_LOOK = 0.05
 # Seconds for a cluster to end what is left of it.
 _END = 5.0
 
@@ -66,33 +71,71 @@ def of_queue(path: Path, workers: int, project: Path) -> Iterator[Client]:
     Raises:
         SettingsError: the file is wrong, or the queue refuses the job.
     """
-    # dask-jobqueue is loaded only where it is needed.
-    from napari_emda.jobs.workers.cluster_file import read_cluster_file
-
     file = read_cluster_file(path)
-    # In it lie the keys that protect the connections, for the nodes to read.
-    with workspace(project / "workers") as keys:
-        keys.chmod(0o700)
-        options = {"shared_temp_directory": str(keys), **file.options}
-        options["scheduler_options"] = _NO_DASHBOARD | options.get("scheduler_options", {})
+    options = dict(file.options)
+    shared = Path(options.pop("shared_temp_directory", None) or project)
+    options["scheduler_options"] = _NO_DASHBOARD | options.get("scheduler_options", {})
+    with workspace(shared / "workers") as folder:
+        options["security"] = _security_in(folder)
+        outcomes: list[RuntimeError | None] = []
+        options["job_cls"] = _noting(file.system, outcomes)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                cluster = file.system(security=True, silence_logs=logging.CRITICAL, **options)
+                cluster = file.system(silence_logs=logging.CRITICAL, **options)
         except (TypeError, ValueError, OSError, RuntimeError) as error:
             raise _unusable(path, error) from None
         try:
-            try:
-                cluster.scale(workers)
-                # Waits until the jobs are submitted, and raises what the queue says.
-                cluster.sync(cluster._correct_state)
-            except RuntimeError as error:
-                raise _unusable(path, error) from None
+            cluster.scale(workers)
+            while len(outcomes) < len(cluster.worker_spec):
+                time.sleep(_LOOK)
+            for refusal in filter(None, outcomes):
+                # dask drops the error, of which Python would tell on standard error.
+                logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+                raise _unusable(path, refusal) from None
             with Client(cluster, set_as_default=False) as client:
                 yield client
         finally:
-            with contextlib.suppress(TimeoutError):
+            # A job that the queue has refused is none that could be closed, which dask asserts.
+            with contextlib.suppress(TimeoutError, AssertionError):
                 cluster.close(timeout=_END)
+
+
+def _noting(system: type[JobQueueCluster], outcomes: list[RuntimeError | None]) -> type[Job]:
+    """The jobs of a kind of queue, which note what the queue says: dask would wait for ever.
+
+    Args:
+        system: the kind of queue.
+        outcomes: takes None for each job that is submitted, and an error for each that is not.
+    """
+
+    class NotedJob(job_of(system)):  # type: ignore[misc]
+        async def _submit_job(self, script: str) -> str:
+            try:
+                said: str = await super()._submit_job(script)
+            except RuntimeError as error:
+                outcomes.append(error)
+                raise
+            outcomes.append(None)
+            return said
+
+    return NotedJob
+
+
+def _security_in(folder: Path) -> Security:
+    """Keys that are made for the occasion, in files that the nodes read and other users do not."""
+    keys = Security.temporary()
+    files = {}
+    for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
+        files[name] = folder / f"{name}.pem"
+        files[name].touch(mode=0o600)
+        files[name].write_text(getattr(keys, name))
+    roles = {
+        f"tls_{role}_{what}": str(files[f"tls_worker_{what}"])
+        for role in ("client", "scheduler", "worker")
+        for what in ("cert", "key")
+    }
+    return Security(tls_ca_file=str(files["tls_ca_file"]), require_encryption=True, **roles)
 
 
 def _unusable(path: Path, error: BaseException) -> SettingsError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_emda.errors import SettingsError
-from napari_emda.events import Event, Phase
+from napari_emda.events import Event, Notice, Phase
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.work_units import BlockDone, Unit
 from napari_emda.project.owner import Owner
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks for the first worker of a queue.
 _LOOK = 1.0
+# Seconds without any worker after which the user is told where to look.
+_PATIENCE = 60.0
 
 
 class Workers:
@@ -78,9 +80,17 @@ class Workers:
         """Wait for the first worker, check all that there are, and set them up; see `load`."""
         from napari_emda.jobs.workers import checks, on_worker
 
+        began = time.monotonic()
+        is_announced = False
         if not self._client.nthreads():
             yield Phase("Waiting for the first worker")
         while not self._client.nthreads():
+            if not is_announced and time.monotonic() - began > _PATIENCE:
+                is_announced = True
+                yield Notice(
+                    "No worker has come so far: look whether the jobs wait in the queue, and into "
+                    "their logs if they have ended."
+                )
             time.sleep(_LOOK)
         checks.check_workers(self._client, self._project)
         owner = None if self._where.scheduler else Owner.of()
