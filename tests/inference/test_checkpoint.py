@@ -77,6 +77,25 @@ def test_a_loaded_model_predicts_as_the_saved_one(method, trained):
         assert torch.equal(*(p.probabilities(image, domain) for p in predictors))
 
 
+def test_a_model_from_a_file_predicts_with_the_weights_that_it_has_now(trained):
+    """Its normalisation is folded into the convolutions, once for each domain."""
+    training = trained()
+    in_memory = Predictor(training.method.predictor, training.header, training.compute)
+    from_file = Predictor.load(training.path, "cpu", "32")
+    image = torch.randn(2, 1, 40, 56)
+    for domain in ("source", "target", "source"):
+        expected = in_memory.probabilities(image, domain, flips=True)
+        torch.testing.assert_close(from_file.probabilities(image, domain, flips=True), expected)
+    before = from_file.probabilities(image, "source")
+    with torch.no_grad():
+        for network in (in_memory.network, from_file.network):
+            network.offset[1] += 1
+            next(network.parameters()).mul_(2)
+    expected = in_memory.probabilities(image, "source")
+    torch.testing.assert_close(from_file.probabilities(image, "source"), expected)
+    assert not torch.allclose(before, expected, atol=0.01)
+
+
 def test_grey_values_and_the_histograms_table_travel_along(trained):
     training = trained("histogram")
     header, loaded = checkpoint.load_method(training.path)

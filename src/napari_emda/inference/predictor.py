@@ -21,6 +21,7 @@ from napari_emda.inference.origin import origin
 from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.inference.tiles import finish_tile, make_tile, read_tile, without_neighbours
 from napari_emda.io.identity import file_identity
+from napari_emda.nn.folding import folded
 from napari_emda.nn.layers import lay_channels_last
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
@@ -61,6 +62,8 @@ class Predictor:
         self.path = path
         self.workers: PredictingWorkers | None = None
         self._origin: tuple[Volume, dict[str, Any]] | None = None
+        # Normalisation is folded for models from files alone: those in memory are being trained.
+        self._folded: dict[Domain, tuple[int, Network]] | None = None
 
     @classmethod
     def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
@@ -68,7 +71,19 @@ class Predictor:
         model = checkpoint.find(RunFolder(path)) if path.is_dir() else path
         header, method = checkpoint.load_method(model)
         compute = Compute.choose(device, precision)
-        return cls(method.predictor, header, compute, file_identity(model), model)
+        predictor = cls(method.predictor, header, compute, file_identity(model), model)
+        predictor._folded = {}
+        return predictor
+
+    def _network_for(self, domain: Domain) -> Network:
+        """The network, whose normalisation is folded for the domain if it is that of a file."""
+        if self._folded is None:
+            return self.network
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        changes = sum(tensor._version for tensor in tensors)
+        if domain not in self._folded or self._folded[domain][0] != changes:
+            self._folded[domain] = (changes, folded(self.network, domain))
+        return self._folded[domain][1]
 
     def origin_of(self, volume: Volume) -> dict[str, Any]:
         """`origin` of a prediction of a volume by this model.
@@ -142,25 +157,26 @@ class Predictor:
         if right or below:
             image = torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
         stacks = stacks or SectionStacks()
+        network = self._network_for(domain)
         with (
-            evaluating(self.network),
-            in_domain(self.network, domain),
+            evaluating(network),
+            in_domain(network, domain),
             self.compute.autocast(),
             stacks.around(self.network, image) as (seen, each_section),
         ):
             seen = seen.contiguous(memory_format=torch.channels_last)
             if not flips:
-                return each_section(self._outputs(seen)[..., :height, :width])
+                return each_section(self._outputs(network, seen)[..., :height, :width])
             flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-            copies = (self._outputs(seen.flip(axes)).flip(axes) for axes in flipped_axes)
+            copies = (self._outputs(network, seen.flip(axes)).flip(axes) for axes in flipped_axes)
             # Summed as they come: four results at once would take four times the memory.
             mean = sum(copies, start=next(copies)) / 4
             return each_section(mean[..., :height, :width])
 
-    def _outputs(self, image: Tensor) -> Tensor:
-        if not self.network.maps_objects:
-            return self.network(image).float().softmax(1)
-        logits, maps = self.network.decode_with_objects(self.network.encode(image))
+    def _outputs(self, network: Network, image: Tensor) -> Tensor:
+        if not network.maps_objects:
+            return network(image).float().softmax(1)
+        logits, maps = network.decode_with_objects(network.encode(image))
         contours, distances = maps.float().split(1, dim=1)
         return torch.cat([logits.float().softmax(1), contours.sigmoid(), distances.clamp(0, 1)], 1)
 
