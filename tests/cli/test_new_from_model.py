@@ -18,9 +18,14 @@ from napari_emda.data.appearance import Appearance
 from napari_emda.data.resampled import Resampled
 from napari_emda.errors import EmdaError
 from napari_emda.inference.checkpoint import read_header
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor
 from napari_emda.project.model_file import IN_PACKAGE, ModelFile, model_at
 from napari_emda.project.model_import import check_model, import_model
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.settings.prediction import PredictSettings
 from tests.cli.calling import answer as emda
 from tests.cli.calling import call
 from tests.conftest import CLASSES, SMALL_TRAINING, SPACING
@@ -98,6 +103,23 @@ def test_a_model_that_was_adapted_predicts_as_on_the_volume_that_looks_alike(
     np.testing.assert_array_equal(predicted(tmp_path / "p", "image"), before)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"context": 1}, {"network": "unet_3d"}, {"objects": "contour"}]
+)
+def test_a_model_of_any_network_predicts_the_same(
+    make_training, source, target, phantom_files, tmp_path, settings
+):
+    training = make_training([source], tmp_path / "run", **settings)
+    training.write(0)
+    expected = RunFolder(tmp_path / "expected")
+    expected.path.mkdir()
+    list(predict(Predictor.load(training.path, "cpu"), target, PredictSettings(), expected))
+    new(tmp_path / "p", training.path, phantom_files["target", "image"])
+    name = phantom_files["target", "image"].stem
+    stored = np.asarray(StoredPrediction(expected, "target").probabilities)
+    np.testing.assert_array_equal(predicted(tmp_path / "p", name), stored)
+
+
 def test_a_model_is_adapted_and_corrected_without_its_source(old, phantom_files, tmp_path):
     folder = tmp_path / "p"
     answer = new(folder, old, phantom_files["target", "image"])
@@ -136,6 +158,16 @@ def test_a_model_of_an_earlier_version_is_imported_and_says_what_it_lacks(tmp_pa
     assert "does not say how its source looked" in err
 
 
+def test_clusters_of_an_earlier_version_are_no_classes(tmp_path):
+    with zipfile.ZipFile(STORED) as archive:
+        archive.extractall(tmp_path)
+    with (
+        pytest.raises(EmdaError, match="found clusters"),
+        model_at(tmp_path / "p" / "runs" / "002-iic", tmp_path / "new"),
+    ):
+        pass
+
+
 def rewritten(path, change):
     """Change the metadata of a model in place, as other libraries read and write them."""
     with safe_open(path, "np") as file:
@@ -148,6 +180,7 @@ DAMAGES = {
     "newer": (lambda values: values.update(format=99), "update napari-emda"),
     "no classes": (lambda values: values["model"].update(classes=["a"]), "two classes"),
     "features": (lambda values: values["model"].update(features_only=True), "without labels"),
+    "clusters": (lambda values: values["model"].update(outputs="clusters"), "found clusters"),
     "path": (lambda values: values["model"].update(method="../x"), "not a model"),
     "pixel size": (lambda values: values["model"].update(pixel_size=float("nan")), "not a model"),
     "settings": (lambda values: values.update(training={"settings": [1]}), "not a model"),

@@ -9,10 +9,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from napari_emda.data.model_description import ModelDescription, OptionalText
-from napari_emda.errors import SettingsError
 from napari_emda.events import Event
 from napari_emda.export.base import Exporter, Result, exporters
-from napari_emda.inference import checkpoint
 from napari_emda.io.atomic import replacing_file
 from napari_emda.project.model_file import SUFFIX, ModelFile
 from napari_emda.settings import base
@@ -42,16 +40,11 @@ class ModelFileExporter(Exporter):
 
     def write(self, result: Result, path: Path) -> Iterator[Event]:
         """Copy the checkpoint without what belongs to the training and its volumes alone."""
-        header = checkpoint.read_header(result.model)
-        if header.finds_clusters:
-            raise SettingsError(
-                "The run has found clusters, and other projects can start from classes alone: "
-                "train finetune from it first."
-            )
+        file = ModelFile.read(result.model)
         given = {key: value for key, value in self.settings.model_dump().items() if value}
-        values = header.description.model_dump() | given
-        values["name"] = values["name"] or f"{header.classes[-1]} {result.run}"
+        values = file.model.description.model_dump() | given
+        values["name"] = values["name"] or f"{file.model.classes[-1]} {result.run}"
         with replacing_file(path) as partial:
-            ModelFile.read(result.model).share(partial, ModelDescription.model_validate(values))
+            file.share(partial, ModelDescription.model_validate(values))
         # A generator without events: there is no share to report.
         yield from ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -59,6 +59,7 @@ class ModelHeader(BaseModel):
             `predictor.smoothed_along_z`.
         step: optimiser steps done.
         selected: the steps whose weights are averaged in this model; empty in a checkpoint.
+        outputs: whether these are classes, or clusters without meaning; old headers do not say it.
         features_only: whether the model was trained without labels. It predicts no classes, and
             other runs can start from it.
     """
@@ -87,6 +88,7 @@ class ModelHeader(BaseModel):
     z_smoothing: float = Field(0.0, ge=0, le=1 / 3)
     step: int = Field(0, ge=0, le=MOST_INT32)
     selected: tuple[_Step, ...] = ()
+    outputs: Literal["classes", "clusters"] = "classes"
     features_only: bool = False
 
     @field_validator("statistics")

@@ -49,6 +49,7 @@ def header_of(
         spectrum=sampler.spectrum,
         seed=job.settings.seed,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
+        outputs="clusters" if cls.finds_clusters else "classes",
         features_only=cls.requirements.labels == "optional" and not is_labelled(sampler),
         context=sampler.context,
         **seen,

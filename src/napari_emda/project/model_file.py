@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -51,6 +51,8 @@ IN_PACKAGE = "napari-emda.safetensors"
 """The model in a package: other programs run its TorchScript, which we never load."""
 # What says that a folder or zip file is a package of bioimage.io.
 _PACKAGES = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
+# Methods of versions whose headers do not say that they found clusters.
+_OLD_CLUSTERS = ("iic",)
 # Bytes: the largest networks for this purpose have 1.2 GB of weights.
 LARGEST_MODEL = 2**32
 _STEP = 2**22
@@ -82,6 +84,7 @@ class StoredModel(BaseModel):
     profiles: dict[Domain, DomainProfile] = {}
     context: int = 0
     prediction_domain: Domain = "source"
+    outputs: Literal["classes", "clusters"] = "classes"
     features_only: bool = False
     step: int = Field(0, ge=0)
     description: ModelDescription = ModelDescription()
@@ -152,6 +155,11 @@ class ModelFile:
             raise JobError(
                 f"The model '{shown}' was trained without labels and predicts no classes: choose "
                 "one that was trained with labels."
+            )
+        if model.outputs == "clusters" or model.method in _OLD_CLUSTERS:
+            raise JobError(
+                f"The model '{shown}' has found clusters, which mean nothing elsewhere: train "
+                "finetune from it first, and choose that run."
             )
         return cls(path, values, model)
 

@@ -219,7 +219,8 @@ def _values(file: ModelFile, known: Domain) -> dict[str, Any]:
     for key in _OF_TRAINING:
         training.pop(key, None)
     # The copy is a model to use, whose training is over.
-    training["settings"] = training.get("settings", {}) | {"steps": max(1, file.model.step)}
+    model["step"] = max(1, file.model.step)
+    training["settings"] = training.get("settings", {}) | {"steps": model["step"]}
     return values
 
 

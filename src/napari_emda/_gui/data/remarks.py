@@ -15,8 +15,8 @@ from napari_emda.errors import DataError
 # binning is a common mistake.
 FACTOR = 2
 WITHOUT_LABELS = (
-    "An older volume with labels, as the source, helps most. Without one, a model finds clusters "
-    "of similar structures, and you name them."
+    "An older volume with labels, as the source, helps most, or a model that has learnt from one. "
+    "Without them, a model finds clusters of similar structures, and you name them."
 )
 MASK_AS_IMAGE = (
     "Labels that are listed as an image only: right-click the layer > Convert to Labels."
