@@ -62,24 +62,27 @@ class PaintingTools(QWidget):
     def _tool_buttons(act: Mapping[str, Callable[[], None]]) -> dict[str, QPushButton]:
         """A button for each way to correct a patch; the one in use is checked."""
         buttons = {
+            # Short names, so that they stand in one row.
+            "paint": button("Brush", "The brush as it is (P).", act["paint"]),
+            "smart": button(
+                "Smart",
+                "A brush that keeps to the edges of the image and of the prediction (S).",
+                act["smart"],
+                name="smart brush",
+            ),
             "objects": button(
-                "Objects",
+                "By object",
                 "Click a wrong object to drop it, or a missed one to add what the model holds "
                 "there (C). [ and ] make it smaller and larger.",
                 act["objects"],
-                name="click objects",
+                name="correct by object",
             ),
-            "smart": button(
-                "Smart brush",
-                "A brush that keeps to the edges of the image and of the prediction (S).",
-                act["smart"],
-            ),
-            "paint": button("Plain brush", "The brush as it is (P).", act["paint"]),
             "between": button(
-                "Interpolate",
+                "Between",
                 "Click an object to take its outline from annotated sections before and behind "
                 "(I).",
                 act["between"],
+                name="interpolate between sections",
             ),
         }
         for one in buttons.values():
