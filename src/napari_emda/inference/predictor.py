@@ -162,7 +162,7 @@ class Predictor:
             evaluating(network),
             in_domain(network, domain),
             self.compute.autocast(),
-            stacks.around(self.network, image) as (seen, each_section),
+            stacks.around(network, image) as (seen, each_section),
         ):
             seen = seen.contiguous(memory_format=torch.channels_last)
             if not flips:
