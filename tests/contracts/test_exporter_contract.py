@@ -93,7 +93,7 @@ def test_a_stopped_export_leaves_nothing(
     name, suffix, existing, probabilities, tmp_path, monkeypatch
 ):
     """Wherever it is stopped; a file that it should replace does not change."""
-    monkeypatch.setattr("napari_emda.io.write.block_shape", lambda array: (4, 32, 32))
+    monkeypatch.setattr("napari_emda.io.write_ome_zarr.block_shape", lambda *_: (4, 32, 32))
     path = tmp_path / f"a{suffix}"
     if existing:
         list(export(name, probabilities, path, VoxelGrid(SPACING)))

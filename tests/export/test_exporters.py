@@ -286,7 +286,7 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path, probabilities, n
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("napari_emda.io.write.block_shape", lambda array: (4, 32, 32))
+    monkeypatch.setattr("napari_emda.io.write_ome_zarr.block_shape", lambda *_: (4, 32, 32))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -389,10 +389,12 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
 
     Blocks are made small, so that both volumes have many of them.
     """
-    for module in ("napari_emda.objects.components", "napari_emda.io.write"):
-        monkeypatch.setattr(f"{module}.block_shape", lambda array, voxels=0: (16, 128, 128))
+    for module in ("napari_emda.objects.components", "napari_emda.io.write_ome_zarr"):
+        monkeypatch.setattr(f"{module}.block_shape", lambda array, voxels=0: (8, 128, 128))
     monkeypatch.setattr("napari_emda.objects.table._BLOCK_VOXELS", 2**16)
     monkeypatch.setattr("napari_emda.io.tiff._WAITING", 1)
+    # With levels of a pyramid.
+    monkeypatch.setattr("napari_emda.io.write_ome_zarr.COARSEST", 64)
     export = EXPORTS.get(name, export_mask)
     choices = {"minimum_size": 100} if name == "filtered.tif" else {}
 

@@ -235,10 +235,15 @@ class Exporter(ABC):
 
 
 def save_image(
-    channels: Sequence[Array], path: Path, dtype: DTypeLike, volume: Volume
+    channels: Sequence[Array],
+    path: Path,
+    dtype: DTypeLike,
+    volume: Volume,
+    *,
+    labels: bool = False,
 ) -> Generator[TileDone]:
     """Save (z, y, x) arrays with the voxel size of a volume; see `save_volume`."""
-    yield from save_volume(channels, path, dtype, volume.grid, volume.name)
+    yield from save_volume(channels, path, dtype, volume.grid, volume.name, labels=labels)
 
 
 # The third name is the entry point group by which other packages add exporters.

@@ -60,7 +60,7 @@ class MaskExporter(Exporter):
                 objects_by_class.append(objects)
             # Computed block by block as it is written: memory never holds the whole mask.
             mask = _FilteredMask(probabilities, self.settings.threshold, objects_by_class)
-            saving = save_image([mask], path, np.uint8, volume)
+            saving = save_image([mask], path, np.uint8, volume, labels=True)
             yield from stage(saving, filtered_classes, stages)
 
 

@@ -40,5 +40,5 @@ class ObjectsExporter(Exporter):
             objects, highest = yield from stage(search, 0, 2)
             # The smallest type that holds all ids, so that ImageJ can open the file where possible.
             dtype = np.uint32 if path.suffix == ".zarr" or highest >= 2**16 else np.uint16
-            saving = save_image([objects], path, dtype, volume)
+            saving = save_image([objects], path, dtype, volume, labels=True)
             yield from stage(saving, 1, 2)

@@ -14,43 +14,26 @@ from queue import Full, Queue
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import DTypeLike, NDArray
 
 from napari_emda.data.array import Array
-from napari_emda.data.blocks import block_shape, blocks, chunk_shape
-from napari_emda.data.box import Box
-from napari_emda.data.units import nanometres
+from napari_emda.data.blocks import chunk_shape
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, listed
 from napari_emda.events import TileDone
-from napari_emda.io.atomic import replacing_folder
 from napari_emda.io.leftovers import clear_leftovers
 from napari_emda.io.readers.ome_zarr import MARKERS
 from napari_emda.io.tiff import write_tiff
+from napari_emda.io.write_ome_zarr import write_ome_zarr
 
 VOLUME_FORMATS = {"TIFF": (".tif", ".tiff"), "OME-Zarr": (".zarr",)}
 """Endings of the images that can be written, by format; the usual one first."""
 VOLUME_SUFFIXES = tuple(suffix for suffixes in VOLUME_FORMATS.values() for suffix in suffixes)
 
-# Chunk of the OME-Zarr volumes: 1 MiB of uint8. Chunks of one section would make the xz and yz
-# views of a viewer slow (a chunk per row), cubes of this size would decode 100 sections for one.
-CHUNK = (16, 256, 256)
-
 # Bytes of sections that are read at once from a chunked array. A chunk spans several sections and
 # is decoded as a whole, so reading section by section would decode it several times. 64 MiB hold 16
 # sections of 2048² uint8.
 _SLAB_BYTES = 2**26
-
-# The lengths that OME-Zarr has names for (NGFF 0.5, "axes" metadata), by their nanometres.
-UNITS = {
-    1e-3: "picometer",
-    0.1: "angstrom",
-    1.0: "nanometer",
-    1e3: "micrometer",
-    1e6: "millimeter",
-    1e9: "meter",
-}
 
 
 def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
@@ -98,8 +81,10 @@ def save_volume(
     dtype: DTypeLike,
     grid: VoxelGrid,
     volume: str = "",
+    *,
+    labels: bool = False,
 ) -> Generator[TileDone, None, None]:
-    """Save one (z, y, x) array as TIFF, or one or several as an OME-Zarr image.
+    """Save one (z, y, x) array as TIFF, or one or several as an OME-Zarr image with its pyramid.
 
     The arrays are read block by block; memory holds a block or a few sections.
 
@@ -109,6 +94,7 @@ def save_volume(
         dtype: of the file; values are cast.
         grid: of the voxels; where sections are independent, their distance is left out.
         volume: name for the events.
+        labels: whether values are numbers of classes or objects, of which there is no mean.
 
     Yields:
         An event per section (TIFF) or block (zarr). If stopped, it removes the partial file.
@@ -116,9 +102,11 @@ def save_volume(
     Raises:
         DataError: the disk is full or cannot be written.
     """
-    write = _save_zarr if path.suffix.lower() == ".zarr" else _save_tiff
     try:
-        yield from write(channels, path, np.dtype(dtype), grid, volume)
+        if path.suffix.lower() == ".zarr":
+            yield from write_ome_zarr(channels, path, np.dtype(dtype), grid, volume, labels=labels)
+        else:
+            yield from _save_tiff(channels, path, np.dtype(dtype), grid, volume)
     except OSError as error:
         raise DataError(
             f"'{path}' cannot be written ({error.strerror}): make room, or choose another place."
@@ -214,78 +202,3 @@ def _received(waiting: Queue[Any]) -> Iterator[Any]:
         yield item
     if isinstance(item, _Stopped):
         raise item
-
-
-def _save_zarr(
-    channels: Sequence[Array],
-    path: Path,
-    dtype: np.dtype[Any],
-    grid: VoxelGrid,
-    volume: str,
-) -> Generator[TileDone, None, None]:
-    shape = channels[0].shape
-    has_channels = len(channels) > 1
-    with replacing_folder(path) as partial:
-        image_shape = (len(channels), *shape) if has_channels else shape
-        axes = "czyx"[-len(image_shape) :]
-        image = _create_image(partial, image_shape, dtype, _ome_attributes(axes, grid, path.stem))
-        # Whole chunks, so that none is read back to be completed.
-        boxes = blocks(Box.whole(shape), block_shape(image))
-        for done, box in enumerate(boxes, start=1):
-            for channel, array in enumerate(channels):
-                index = (channel, *box.slices) if has_channels else box.slices
-                image[index] = np.asarray(array[box.slices]).astype(dtype, copy=False)
-            # The last event says "complete", so it waits until the image has its name.
-            if done < len(boxes):
-                yield TileDone(volume=volume, box=box.bounds, done=done, total=len(boxes))
-    yield TileDone(volume=volume, box=boxes[-1].bounds, done=len(boxes), total=len(boxes))
-
-
-def _create_image(
-    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], attributes: dict[str, Any]
-) -> zarr.Array[Any]:
-    """Create an empty OME-Zarr 0.5 image of one level."""
-    group = zarr.create_group(folder, attributes={"ome": attributes}, overwrite=True, zarr_format=3)
-    sides = (1, *CHUNK)[-len(shape) :]
-    # Not larger than the image, and zarr takes no chunk of side 0, which an empty image would get.
-    chunks = tuple(max(1, min(side, n)) for side, n in zip(sides, shape, strict=True))
-    names = list("czyx"[-len(shape) :])
-    return group.create_array(
-        "0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=names
-    )
-
-
-def _ome_attributes(axes: str, grid: VoxelGrid, name: str) -> dict[str, Any]:
-    # Imported here, because importing these models takes longer than writing a small file.
-    from ome_zarr_models.v05.axes import Axis
-    from ome_zarr_models.v05.image import ImageAttrs
-    from ome_zarr_models.v05.multiscales import Dataset, Multiscale
-
-    # Lengths without a name in OME-Zarr, such as inches, are stated in nm.
-    if nanometres(grid.unit) not in UNITS:
-        grid = grid.in_nanometres()
-    # None for voxel sizes in pixels: OME-Zarr leaves the unit out.
-    unit = UNITS.get(nanometres(grid.unit) or 0)
-    spaces = [
-        Axis(name=axis, type="space", unit=unit if axis in grid.axes else None) for axis in "zyx"
-    ]
-    # OME-Zarr requires a scale for every axis. 1 without a unit states no distance, which is what
-    # independent sections have.
-    sides = [
-        float(side) if axis in grid.axes else 1.0
-        for axis, side in zip("zyx", grid.spacing, strict=True)
-    ]
-    channel = [Axis(name="c", type="channel")] if axes[0] == "c" else []
-    scale = [1.0] * len(channel) + sides
-    # OME-Zarr leaves out a translation of nothing.
-    origin = [
-        float(position) if axis in grid.axes else 0.0
-        for axis, position in zip("zyx", grid.origin, strict=True)
-    ]
-    translation = [0.0] * len(channel) + origin if any(origin) else None
-    level = Dataset.build(path="0", scale=scale, translation=translation)
-    image = Multiscale(axes=(*channel, *spaces), datasets=(level,), name=name)
-    attributes: dict[str, Any] = ImageAttrs(multiscales=[image], version="0.5").model_dump(
-        mode="json", exclude_none=True
-    )
-    return attributes
