@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -24,7 +25,7 @@ from napari_emda.project.owner import Owner
 from napari_emda.project.packing import manifest, unpack
 from napari_emda.project.packing.manifest import MANIFEST
 from napari_emda.project.packing.pack import pack
-from napari_emda.project.packing.unpack import missing_images, unpacked
+from napari_emda.project.packing.unpack import is_pack, missing_images, unpacked
 from napari_emda.project.project import Project
 from tests.cli.calling import answer, call, listing
 from tests.project.test_old_versions import STORED
@@ -94,6 +95,17 @@ def test_a_project_that_travelled_with_its_images_is_the_same(stored, packs, tmp
             assert theirs.grid == ours.grid
             assert image_identity(theirs.path) == image_identity(ours.path)
     assert missing_images(folder) == []
+
+
+def test_large_images_keep_their_time_by_which_predictions_know_them(
+    stored, packs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_emda.io.identity._READ_WHOLE", 0)
+    folder = opened(packs["whole"], tmp_path / "elsewhere")
+    travelled = image_identity(folder / "volumes/target/image/target.tif")
+    assert travelled == image_identity(stored / "target.tif")
+    os.utime(stored / "target.tif")
+    assert travelled != image_identity(stored / "target.tif")
 
 
 def test_a_prediction_that_travelled_is_not_made_again(packs, tmp_path):
@@ -560,6 +572,11 @@ def test_a_server_is_asked_about_as_in_any_project(received):
     forgery.write(received)
     with Project.open(opened(received)) as project, pytest.raises(UnknownServer):
         project.volumes.check_servers()
+
+
+def test_zipped_images_are_not_taken_for_projects(tmp_path):
+    (tmp_path / "image.zarr.zip").touch()
+    assert not is_pack(tmp_path / "image.zarr.zip")
 
 
 def test_other_zip_files_are_no_packs(tmp_path, stored):

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 def _folder_of(project: Path) -> Path:
     """The folder of a project, which is unpacked if its file was given."""
-    if project.suffix.lower() != ".zip" or not project.is_file():
+    if project.suffix.lower() != ".zip":
         return project
+    # Only here: it imports this module.
     from napari_emda.cli.packing import unpack
+    from napari_emda.project.packing.unpack import is_pack
 
-    return unpack(project)
+    return unpack(project) if is_pack(project) else project
 
 
 ProjectArgument = Annotated[

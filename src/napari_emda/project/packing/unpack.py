@@ -42,7 +42,9 @@ class _Origin(BaseModel):
 
 def is_pack(path: Path) -> bool:
     """Whether a path is a file that could be a packed project, by its name."""
-    return path.suffix.lower() == ".zip" and path.is_file()
+    name = path.name.lower()
+    # Images of zarr may be zip files, too.
+    return name.endswith(".zip") and not name.endswith(".zarr.zip") and path.is_file()
 
 
 @contextlib.contextmanager
