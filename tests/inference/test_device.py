@@ -1,4 +1,4 @@
-"""How many threads a job takes: limits of containers, and what users ask for."""
+"""How many threads a job takes, and in which number format it computes."""
 
 from __future__ import annotations
 
@@ -71,3 +71,20 @@ def test_cores_are_limited_by_the_control_group(monkeypatch, limit, cores):
 def test_the_number_of_threads_that_users_ask_for(monkeypatch, given, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert device._requested_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "is_fast"),
+    [
+        ("AuthenticAMD", "avx2 fma", False),
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", True),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_only_where_that_is_faster(
+    tmp_path, vendor, flags, is_fast
+):
+    write(tmp_path, cpuinfo=f"vendor_id : {vendor}\nflags : fpu vme {flags}\n")
+    assert device._has_bf16("cpu", tmp_path / "cpuinfo") is is_fast
+    assert not device._has_bf16("cpu", tmp_path / "not there")

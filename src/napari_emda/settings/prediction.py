@@ -62,7 +62,7 @@ class PredictSettings(Settings):
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
         title="precision of numbers",
-        description="Number format; 'auto' uses bfloat16, which is faster, where the "
-        "processor supports it.",
+        description="Number format; 'auto' uses bfloat16 where it is faster: on most GPUs, "
+        "processors with matrix units (AMX), and AMD's with AVX-512.",
         json_schema_extra=ADVANCED,
     )

@@ -249,8 +249,9 @@ class TrainSettings(Settings):
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
         title="precision of numbers",
-        description="Number format; 'auto' uses bfloat16, which is faster, where the processor "
-        "supports it. Choose '32' if the loss becomes infinite.",
+        description="Number format; 'auto' uses bfloat16 where it is faster: on most GPUs, "
+        "processors with matrix units (AMX), and AMD's with AVX-512. Choose '32' if the loss "
+        "becomes infinite.",
         json_schema_extra=ADVANCED,
     )
 
