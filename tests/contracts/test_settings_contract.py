@@ -84,7 +84,7 @@ def another(default, schema):
     if isinstance(default, bool):
         return not default
     if isinstance(default, str):
-        return "0:1,:,:"
+        return schema.get("examples", ["0:1,:,:"])[0]
     middle = type(default)((schema.get("minimum", 0) + maximum(schema)) / 2)
     middle -= middle % schema["multipleOf"] if "multipleOf" in schema else 0
     return middle if middle != default else maximum(schema)

@@ -32,6 +32,7 @@ class Matching(Averaging):
         description="Fraction of the target that each class but the background takes up, for "
         "measured amounts: 0.07, or 0.07,0.02 for two classes. Left empty, the check points of "
         "the project say it.",
+        examples=["0.07"],
         json_schema_extra={"advanced": True},
     )
     prior_strength: float = Field(
