@@ -86,6 +86,12 @@ class ClickTools(QObject):
         session.project_changed.connect(self.forget)
         self._snap()
 
+    def close(self) -> None:
+        """Leave the tools, which outlive the project, and the mouse to others."""
+        self._timer.stop()
+        self._tools.changed.disconnect(self._on_tools)
+        self._session.project_changed.disconnect(self.forget)
+
     # -- choosing a tool ---------------------------------------------------------------------
 
     def take(self, clicks: str) -> None:
@@ -326,16 +332,17 @@ class ClickTools(QObject):
 
     def _layer(self) -> AnnotationLayer | None:
         region = self._patches.current
-        return None if region is None else self._patches.paint.layer(region.volume)
+        layer = None if region is None else self._opened.output("annotations", region.volume)
+        return layer if isinstance(layer, AnnotationLayer) else None
 
     def _current(self) -> PatchSections | None:
         """The sections of the patch on view; None if there is none."""
         region = self._patches.current
-        if region is None:
+        layer = self._layer()
+        if region is None or layer is None:
             return None
         if self._sections is None or self._sections.region is not region:
-            draft = self._patches.paint.draft(region.volume)
-            self._sections = PatchSections(self._opened, region, draft)
+            self._sections = PatchSections(self._opened, region, layer.draft)
         return self._sections
 
     def _target(self, point: Sequence[float]) -> _Target | None:

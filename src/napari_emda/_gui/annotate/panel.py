@@ -237,7 +237,10 @@ class AnnotatePanel(QWidget):
                 check_round.load()
 
     def _let_go(self) -> None:
-        """Disconnect from the mouse."""
+        """Disconnect from the mouse, and from what outlives the project."""
+        if self.click_tools is not None:
+            self.click_tools.close()
+            self.click_tools = None
         for callbacks, callback in self._mouse:
             callbacks.remove(callback)
         self._mouse = []
