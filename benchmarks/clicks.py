@@ -209,7 +209,7 @@ def main() -> None:
     machine = f"{platform.machine()}, one thread"
     day = datetime.date.today().isoformat()
     lines.append(
-        f"\n{day}, {machine}; draws 0 to {options.seeds - 1}; "
+        f"\n{day}, {machine}; draws: {', '.join(map(str, range(options.seeds)))}; "
         f"{(time.process_time() - started) / 60:.0f} minutes of a CPU without the trainings."
     )
     print(lines[-1])
