@@ -187,8 +187,8 @@ class TrainSettings(Settings):
         le=1000,
         title="checks on the target",
         description="How often the model is judged on the target, without labels, to choose the "
-        "one to keep. Short trainings are judged less often, so that it takes at most a tenth of "
-        "the time. 0 turns it off.",
+        "one to keep. Short trainings are judged less often, so that the scoring takes at most a "
+        "tenth of the time. 0 turns it off.",
         json_schema_extra=advanced(5),
     )
     # 'average' loses 0.011 IoU on average against the best model, 'last' 0.014 (docs/stopping.md).
