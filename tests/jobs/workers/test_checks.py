@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import platform
+import signal
 import sys
 
 import pytest
@@ -114,3 +116,14 @@ def test_workers_of_one_computer_take_turns_with_its_gpus(monkeypatch):
     for name in (0, 1, 2, "gpu-1", "SLURMCluster-7-0", "tcp://10.0.0.1:4001", "a"):
         on_worker.choose_gpu(name)
     assert chosen == [0, 1, 0, 1, 0]
+
+
+def test_ctrl_c_stays_what_it_was(monkeypatch):
+    """dask-jobqueue takes it over when it is imported."""
+    before = signal.getsignal(signal.SIGINT)
+    names = [name for name in sys.modules if name.startswith("dask_jobqueue")]
+    for name in [*names, "napari_emda.jobs.workers.cluster_file"]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.import_module("napari_emda.jobs.workers.cluster_file")
+    assert "dask_jobqueue.runner" in sys.modules
+    assert signal.getsignal(signal.SIGINT) is before

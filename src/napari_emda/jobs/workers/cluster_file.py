@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask_jobqueue
 import yaml
-from dask_jobqueue.core import Job, JobQueueCluster
 
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.io.safe_files import read_file
 from napari_emda.registry import did_you_mean
+
+# Importing dask-jobqueue lets Ctrl-C end the process as if its work were done.
+_on_interrupt = signal.getsignal(signal.SIGINT)
+import dask_jobqueue  # noqa: E402
+from dask_jobqueue.core import Job, JobQueueCluster  # noqa: E402
+
+signal.signal(signal.SIGINT, _on_interrupt)
 
 # What napari-emda itself decides.
 _DECIDED = {

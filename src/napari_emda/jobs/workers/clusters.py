@@ -8,15 +8,17 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from dask_jobqueue.core import Job, JobQueueCluster
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Security, SpecCluster, Status
 
 from napari_emda.errors import SettingsError
 from napari_emda.inference.device import available_cores
 from napari_emda.io.atomic import workspace
-from napari_emda.jobs.workers.cluster_file import job_of, read_cluster_file
+
+if TYPE_CHECKING:
+    from dask_jobqueue.core import Job, JobQueueCluster
 
 # Pages on the work for a browser would be open to everybody. A port is needed all the same: any
 # that is free.
@@ -35,7 +37,8 @@ def on_this_computer(workers: int) -> Iterator[Client]:
     the occasion protect the connections from other users of the computer.
     """
     cluster = LocalCluster(
-        n_workers=workers,
+        # Started below: a worker that dies at its start would leave this without an answer.
+        n_workers=0,
         threads_per_worker=max(1, available_cores() // workers),
         host="127.0.0.1",
         security=True,
@@ -45,6 +48,8 @@ def on_this_computer(workers: int) -> Iterator[Client]:
         # What goes wrong is said by this process.
         silence_logs=logging.CRITICAL,
     )
+    _silence_libraries()
+    cluster.scale(workers)
     try:
         with Client(cluster, set_as_default=False) as client:
             yield client
@@ -53,10 +58,26 @@ def on_this_computer(workers: int) -> Iterator[Client]:
         # before it is reported.
         for nanny in cluster.workers.values():
             nanny.auto_restart = False
-            with contextlib.suppress(psutil.Error, ValueError):
-                psutil.Process(nanny.pid).kill()
+            # Without a number, psutil would take this process.
+            if nanny.pid is not None:
+                with contextlib.suppress(psutil.Error):
+                    psutil.Process(nanny.pid).kill()
         with contextlib.suppress(TimeoutError):
             cluster.close(timeout=_END)
+
+
+def renew(cluster: SpecCluster, workers: int) -> None:
+    """Start workers anew that have died at their start, or whose jobs have ended."""
+    for name, worker in list(cluster.workers.items()):
+        if worker.status in (Status.failed, Status.closed):
+            del cluster.workers[name]
+    cluster.scale(workers)
+
+
+def _silence_libraries() -> None:
+    """Let nobody else tell of workers that have died: Python shows errors that dask drops."""
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -71,6 +92,9 @@ def of_queue(path: Path, workers: int, project: Path) -> Iterator[Client]:
     Raises:
         SettingsError: the file is wrong, or the queue refuses the job.
     """
+    # Loaded only where a queue is asked.
+    from napari_emda.jobs.workers.cluster_file import read_cluster_file
+
     file = read_cluster_file(path)
     options = dict(file.options)
     shared = Path(options.pop("shared_temp_directory", None) or project)
@@ -86,18 +110,16 @@ def of_queue(path: Path, workers: int, project: Path) -> Iterator[Client]:
         except (TypeError, ValueError, OSError, RuntimeError) as error:
             raise _unusable(path, error) from None
         try:
+            _silence_libraries()
             cluster.scale(workers)
             while len(outcomes) < len(cluster.worker_spec):
                 time.sleep(_LOOK)
             for refusal in filter(None, outcomes):
-                # dask drops the error, of which Python would tell on standard error.
-                logging.getLogger("asyncio").setLevel(logging.CRITICAL)
                 raise _unusable(path, refusal) from None
             with Client(cluster, set_as_default=False) as client:
                 yield client
         finally:
-            # A job that the queue has refused is none that could be closed, which dask asserts.
-            with contextlib.suppress(TimeoutError, AssertionError):
+            with contextlib.suppress(TimeoutError):
                 cluster.close(timeout=_END)
 
 
@@ -108,6 +130,7 @@ def _noting(system: type[JobQueueCluster], outcomes: list[RuntimeError | None]) 
         system: the kind of queue.
         outcomes: takes None for each job that is submitted, and an error for each that is not.
     """
+    from napari_emda.jobs.workers.cluster_file import job_of
 
     class NotedJob(job_of(system)):  # type: ignore[misc]
         async def _submit_job(self, script: str) -> str:
@@ -115,6 +138,8 @@ def _noting(system: type[JobQueueCluster], outcomes: list[RuntimeError | None]) 
                 said: str = await super()._submit_job(script)
             except RuntimeError as error:
                 outcomes.append(error)
+                # There is nothing to be closed at the end.
+                self.status = Status.failed
                 raise
             outcomes.append(None)
             return said

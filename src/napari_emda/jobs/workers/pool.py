@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # Seconds between two looks for the first worker of a queue.
-_LOOK = 1.0
+_LOOK = 0.2
+# Seconds between two attempts to replace workers that have died at their start.
+_RENEW = 10.0
 # Seconds without any worker after which the user is told where to look.
 _PATIENCE = 60.0
 
@@ -80,10 +82,10 @@ class Workers:
         """Wait for the first worker, check all that there are, and set them up; see `load`."""
         from napari_emda.jobs.workers import checks, on_worker
 
-        began = time.monotonic()
+        began = renewed = time.monotonic()
         is_announced = False
         if not self._client.nthreads():
-            yield Phase("Waiting for the first worker")
+            yield Phase(f"Waiting for {self}")
         while not self._client.nthreads():
             if not is_announced and time.monotonic() - began > _PATIENCE:
                 is_announced = True
@@ -92,15 +94,19 @@ class Workers:
                     "their logs if they have ended."
                 )
             time.sleep(_LOOK)
+            if time.monotonic() - renewed > _RENEW:
+                renewed = time.monotonic()
+                self._renew()
         checks.check_workers(self._client, self._project)
         owner = None if self._where.scheduler else Owner.of()
         self._client.register_plugin(on_worker.WorkerSetup(owner))
 
     def _renew(self) -> None:
-        """Ask the queue again for workers whose jobs have ended, as by their time limit."""
-        cluster = self._client.cluster
-        if self._where.cluster and cluster is not None:
-            cluster.scale(self._where.workers)
+        """Replace workers that have ended, as those do whose jobs reach their time limit."""
+        from napari_emda.jobs.workers import clusters
+
+        if self._client.cluster is not None:
+            clusters.renew(self._client.cluster, self._where.workers)
 
     def predict(
         self,
