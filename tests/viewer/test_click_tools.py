@@ -108,8 +108,13 @@ def test_objects_are_dropped_added_and_resized_by_clicks_and_keys(patch, qtbot):
         sizes.append(np.count_nonzero(disk() == 2))
     assert sizes[1] > sizes[0] > sizes[3]
     assert sizes[2] == sizes[0]
-    # Clicks beside the patch do nothing, drags move the view.
+    # Background adds no object.
     before = disk()
+    hands.press("1")
+    hands.click("new", (2, 56, 8))
+    assert "choose the class" in dock.notices.text()
+    hands.press("2")
+    # Clicks beside the patch do nothing, drags move the view.
     hands.click("new", (2, 80, 80))
     assert "inside the patch" in dock.notices.text()
     assert np.array_equal(disk(), before)
