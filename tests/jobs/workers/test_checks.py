@@ -11,9 +11,10 @@ import sys
 import pytest
 
 from napari_emda.errors import JobError, SettingsError
+from napari_emda.events import result_of
 from napari_emda.jobs.workers import checks, on_worker
 from napari_emda.jobs.workers.cluster_file import read_cluster_file
-from napari_emda.jobs.workers.pool import open_workers
+from napari_emda.jobs.workers.pool import Workers, open_workers
 from napari_emda.settings.where import Where
 from tests.cli.calling import listing
 
@@ -127,3 +128,25 @@ def test_ctrl_c_stays_what_it_was(monkeypatch):
     importlib.import_module("napari_emda.jobs.workers.cluster_file")
     assert "dask_jobqueue.runner" in sys.modules
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_if_a_worker_dies_while_all_are_asked_they_are_asked_again(folder):
+    class Client:
+        cluster = None
+
+        def nthreads(self):
+            return {"tcp://node:1": 1}
+
+    asked = []
+
+    def ask(times):
+        asked.append(times)
+        if len(asked) < times:
+            raise OSError("Stream is closed")
+        return "answer"
+
+    workers = Workers(Client(), Where(workers=2), folder)
+    assert result_of(workers._answered(lambda: ask(3))) == "answer"
+    asked.clear()
+    with pytest.raises(JobError, match="again and again"):
+        result_of(workers._answered(lambda: ask(99)))

@@ -6,11 +6,11 @@ import contextlib
 import importlib.util
 import time
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from napari_emda.errors import SettingsError
+from napari_emda.errors import JobError, SettingsError
 from napari_emda.events import Event, Notice, Phase
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.work_units import BlockDone, Unit
@@ -22,8 +22,12 @@ from napari_emda.settings.where import Where
 if TYPE_CHECKING:
     from distributed import Client
 
+T = TypeVar("T")
+
 # Seconds between two looks for the first worker of a queue.
 _LOOK = 0.2
+# Times that all workers are asked something before the job gives up.
+_TRIES = 5
 # Seconds between two attempts to replace workers that have died at their start.
 _RENEW = 10.0
 # Seconds without any worker after which the user is told where to look.
@@ -72,7 +76,9 @@ class Workers:
         from napari_emda.jobs.workers import on_worker
 
         yield from self.prepare()
-        answers = self._client.run(on_worker.compute_of, settings.device, settings.precision)
+        answers = yield from self._answered(
+            lambda: self._client.run(on_worker.compute_of, settings.device, settings.precision)
+        )
         bf16 = all(answer[1] for answer in answers.values())
         predictor = Predictor.load(model, "cpu", "bf16" if bf16 else "32")
         predictor.workers = self
@@ -82,6 +88,26 @@ class Workers:
         """Wait for the first worker, check all that there are, and set them up; see `load`."""
         from napari_emda.jobs.workers import checks, on_worker
 
+        owner = None if self._where.scheduler else Owner.of()
+        setup = on_worker.WorkerSetup(owner)
+        yield from self._answered(lambda: checks.check_workers(self._client, self._project))
+        yield from self._answered(lambda: self._client.register_plugin(setup))
+
+    def _answered(self, ask: Callable[[], T]) -> Generator[Event, None, T]:
+        """What all workers answer. If one of them dies meanwhile, they are asked again."""
+        for _ in range(_TRIES):
+            yield from self._some()
+            try:
+                return ask()
+            except OSError:
+                time.sleep(_LOOK)
+        raise JobError(
+            "Workers end again and again as soon as they have started: look into their logs, and "
+            "whether there is memory for so many."
+        )
+
+    def _some(self) -> Generator[Event]:
+        """Wait until there is a worker."""
         began = renewed = time.monotonic()
         is_announced = False
         if not self._client.nthreads():
@@ -97,9 +123,6 @@ class Workers:
             if time.monotonic() - renewed > _RENEW:
                 renewed = time.monotonic()
                 self._renew()
-        checks.check_workers(self._client, self._project)
-        owner = None if self._where.scheduler else Owner.of()
-        self._client.register_plugin(on_worker.WorkerSetup(owner))
 
     def _renew(self) -> None:
         """Replace workers that have ended, as those do whose jobs reach their time limit."""
