@@ -9,7 +9,7 @@ from skimage.segmentation import watershed
 from napari_emda.data.probabilities import CERTAIN
 from napari_emda.objects.flood import Mask, Pixel, steepness_of
 
-# Areas are found in squares of this side when the brush comes there: 20 ms each.
+# Areas are found in squares of this side when the brush comes there: 30 ms each.
 _TILE = 256
 # Pixels around a square that are filtered with it: the Gauss filter of 1 pixel ends there.
 _RIM = 4
