@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster, Security, SpecCluster, Status
 from napari_emda.errors import SettingsError
 from napari_emda.inference.device import available_cores
 from napari_emda.io.atomic import workspace
+from napari_emda.jobs.workers.on_worker import RESOURCE
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
@@ -43,6 +44,8 @@ def on_this_computer(workers: int) -> Iterator[Client]:
         host="127.0.0.1",
         security=True,
         scheduler_kwargs=_NO_DASHBOARD,
+        # From the start: of a worker that gets it later, waiting units would not hear.
+        resources={RESOURCE: 1},
         # The memory is bounded by the size of a block; dask would end workers at its own limit.
         memory_limit=0,
         # What goes wrong is said by this process.
@@ -99,6 +102,8 @@ def of_queue(path: Path, workers: int, project: Path) -> Iterator[Client]:
     options = dict(file.options)
     shared = Path(options.pop("shared_temp_directory", None) or project)
     options["scheduler_options"] = _NO_DASHBOARD | options.get("scheduler_options", {})
+    resources = ["--resources", f"{RESOURCE}=1"]
+    options["worker_extra_args"] = [*(options.get("worker_extra_args") or ()), *resources]
     with workspace(shared / "workers") as folder:
         options["security"] = _security_in(folder)
         outcomes: list[RuntimeError | None] = []

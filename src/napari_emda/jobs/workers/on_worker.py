@@ -91,7 +91,8 @@ class WorkerSetup(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Called by dask, once in each worker."""
-        await worker.set_resources(**{RESOURCE: 1})
+        if RESOURCE not in worker.state.total_resources:
+            await worker.set_resources(**{RESOURCE: 1})
         if self._belongs_to == Owner.of():
             return
         device.configure_process(worker.state.nthreads)
