@@ -28,9 +28,9 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event, Finished, Stepped, result_of
-from napari_emda.inference import predict as predicting
 from napari_emda.inference import section_window
-from napari_emda.inference.device import Compute, configure_process
+from napari_emda.inference.device import Compute, configure_process, io_threads
+from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.tiles import BlockReader, read_tile
@@ -403,7 +403,7 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
     folder = setting.work / "predictions" / f"{profile}-{averaged}"
     _predict(predictor, few, settings, folder)
     meters.forget_device_memory(device)
-    threads = predicting.io_threads(device)
+    threads = io_threads(device)
     clock, seconds, times = meters.Clock(), 0.0, 0
     with _watched_prediction(clock), meters.Busy(device) as busy:
         while seconds < size.seconds:
@@ -478,7 +478,7 @@ def _predict(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.perf_counter()
-    for _ in predicting.predict(predictor, volume, settings, RunFolder(folder)):
+    for _ in predict(predictor, volume, settings, RunFolder(folder)):
         pass
     return time.perf_counter() - began
 
