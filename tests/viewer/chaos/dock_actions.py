@@ -1,6 +1,6 @@
 """What the dock offers, by keys on the canvas and by its buttons, as actions of a sequence."""
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtTest import QTest
 
 from napari_emda._gui.dock import Dock
@@ -50,6 +50,25 @@ def draw(user, rng):
             user.drag(rng)
         elif chance(rng, 0.5):
             user.press("Escape")
+
+
+def correct(user, rng):
+    """Correct by object, with the smart brush or between sections; sizes are changed, too."""
+    if user.dock is None:
+        return
+    user.press(str(rng.choice(["C", "C", "C", "S", "I", "P"])))
+    point = user.point(rng)
+    if chance(rng, 0.4):
+        # Until what a click would do is drawn.
+        user.mouse(QEvent.Type.MouseMove, point, held=False)
+        QTest.qWait(80)
+        if chance(rng, 0.6):
+            user.press("BracketLeft" if chance(rng, 0.5) else "BracketRight")
+    # Last, because a click may lead to another patch.
+    if chance(rng, 0.8):
+        user.click(point)
+    else:
+        user.drag(rng)
 
 
 def click_list(user, rng):
@@ -195,6 +214,7 @@ def second_dock(user, rng):
 ACTIONS = (
     *((_key(name, key), weight) for name, (key, weight) in _KEYS.items()),
     (draw, 2),
+    (correct, 8),
     (click_list, 2),
     (click_canvas, 1),
     (outside, 1),

@@ -26,6 +26,7 @@ PAINTING = {
     "undo_within_stroke",
     "look_within_stroke",
     "polygon",
+    "correct",
     "click_canvas",
     "undo_stroke",
     "undo_in_layer",
