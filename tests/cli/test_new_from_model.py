@@ -184,6 +184,7 @@ DAMAGES = {
     "path": (lambda values: values["model"].update(method="../x"), "not a model"),
     "pixel size": (lambda values: values["model"].update(pixel_size=float("nan")), "not a model"),
     "settings": (lambda values: values.update(training={"settings": [1]}), "not a model"),
+    "no training": (lambda values: values.pop("training"), "not a model"),
     "network": (lambda values: values["model"].update(network={"settings": 1}), "not a model"),
     "shares": (
         lambda values: values["model"]["profiles"]["source"].update(shares=[2, -1]),
@@ -255,6 +256,30 @@ def test_a_package_is_unpacked_up_to_a_size(old, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_emda.project.model_file.LARGEST_MODEL", 1000)
     with pytest.raises(EmdaError, match="larger"), model_at(package, tmp_path / "p"):
         pass
+
+
+@pytest.mark.parametrize(
+    "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_package_with_any_byte_changed_is_refused_in_a_sentence(tmp_path, noise, kind):
+    """Each kind of compression has errors of its own."""
+    package = tmp_path / "model.zip"
+    with zipfile.ZipFile(package, "w", kind) as archive:
+        archive.writestr(IN_PACKAGE, noise.bytes(2000))
+    whole = package.read_bytes()
+    for place in range(0, len(whole), 7):
+        package.write_bytes(whole[:place] + bytes([whole[place] ^ 0x85]) + whole[place + 1 :])
+        with pytest.raises(EmdaError) as caught, model_at(package, tmp_path / "p"):
+            pass
+        assert "None" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+
+
+def test_a_profile_may_leave_out_what_nobody_knows(old, phantom_files, tmp_path):
+    path = tmp_path / "model.safetensors"
+    shutil.copyfile(old / "runs" / "001-source_only" / "checkpoint.safetensors", path)
+    rewritten(path, lambda values: values["model"]["profiles"]["source"].pop("shares"))
+    new(tmp_path / "p", path, phantom_files["target", "image"])
 
 
 def test_a_model_for_other_volumes_is_refused_or_noticed(old):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from napari_emda.io.tensor_file import copy_tensors, read_tensor_header
@@ -47,16 +47,44 @@ def test_a_copy_holds_the_wanted_tensors_and_other_metadata(tmp_path, noise):
         assert file.metadata() == {"other": "é"}
 
 
-@pytest.mark.parametrize("offsets", [[4, 0], [-4, 4], [0, 4000]])
-def test_tensors_that_lie_elsewhere_are_not_copied(tmp_path, offsets):
-    source = tmp_path / "model.safetensors"
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"data_offsets": [12, 8]},
+        {"data_offsets": [4, 12]},
+        {"data_offsets": [8, 20]},
+        {"data_offsets": [1e999, 16]},
+        {"data_offsets": [True, 16]},
+        {"shape": [9]},
+        {"shape": [-2, -4]},
+        {"shape": [2**70]},
+        {"shape": [9] * 10**6},
+        {"shape": 8},
+        {"shape": None},
+        {"dtype": "F32"},
+        {"dtype": "x"},
+        {"dtype": []},
+    ],
+)
+def test_tensors_that_lie_are_refused_as_by_the_library(tmp_path, entry):
+    path = tmp_path / "model.safetensors"
     entries = {
-        "a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 8]},
-        "b": {"dtype": "U8", "shape": [4], "data_offsets": offsets},
+        "a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]},
+        "b": {"dtype": "U8", "shape": [2, 4], "data_offsets": [8, 16]} | entry,
     }
     header = json.dumps(entries)
-    source.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(8))
-    with pytest.raises(ValueError, match=r"damaged|cut short"):
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(16))
+    with pytest.raises(SafetensorError):
+        load_file(path)
+    with pytest.raises(ValueError, match="damaged"):
+        read_tensor_header(path)
+
+
+def test_a_copy_of_what_was_cut_short_is_refused(tmp_path):
+    source = tmp_path / "model.safetensors"
+    save_file({"a": np.zeros(9, np.uint8)}, source)
+    source.write_bytes(source.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cut short"):
         copy_tensors(source, tmp_path / "copy", {}, lambda name: True)
 
 

@@ -6,6 +6,7 @@ A mapped file ends the process (SIGBUS) when it is cut short or its disk fails w
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,15 @@ from napari_emda.json_text import parse_json
 _LENGTH = 8
 _LONGEST_HEADER = 2**25
 _METADATA = "__metadata__"
+# Bytes of a number of each type. The library knows some more, of less than a byte.
+_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64"), 8),
+}
+# Axes of a tensor; torch knows no more. The product of millions of numbers would take hours.
+_MOST_AXES = 64
 # Bytes that are copied at a time.
 _STEP = 2**22
 # Only small tensors are changed: statistics and offsets, of a few thousand numbers at most.
@@ -34,7 +44,7 @@ class TensorHeader:
         metadata: texts by name.
         size: bytes that its tensors should take.
         whole: whether the file ends where they do.
-        entries: of the tensors by name, as the file has them.
+        entries: of the tensors by name, as the file has them: type, shape and place of each.
         start: of the first tensor in the file.
     """
 
@@ -50,7 +60,8 @@ def read_tensor_header(path: Path) -> TensorHeader:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no safetensors file; says so as the end of a sentence.
+        ValueError: it is no safetensors file, or lies about its tensors; says so as the end of a
+            sentence.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -62,11 +73,39 @@ def read_tensor_header(path: Path) -> TensorHeader:
     try:
         entries: dict[str, Any] = parse_json(content)
         metadata = dict(entries.pop(_METADATA, {}))
-        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        end = _end_of(entries)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
         raise ValueError("is damaged") from None
     start = _LENGTH + length
     return TensorHeader(metadata, end, start + end == size, entries, start)
+
+
+def _end_of(entries: dict[str, Any]) -> int:
+    """Where the tensors of a header end.
+
+    They follow each other without gaps, and each takes what its type and shape say. The library
+    checks the same, but only where it reads them all.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    spans = []
+    for entry in entries.values():
+        shape = entry["shape"]
+        first, stop = entry["data_offsets"]
+        if len(shape) > _MOST_AXES or not all(
+            type(number) is int and 0 <= number < 2**63 for number in (*shape, first, stop)
+        ):
+            raise ValueError
+        if stop - first != math.prod(shape) * _BYTES[entry["dtype"]]:
+            raise ValueError
+        spans.append((first, stop))
+    end = 0
+    for first, stop in sorted(spans):
+        if first != end:
+            raise ValueError
+        end = stop
+    return end
 
 
 def copy_tensors(
@@ -94,9 +133,7 @@ def copy_tensors(
     header = read_tensor_header(source)
     if not header.whole:
         raise ValueError("is cut short")
-    spans = {
-        name: _span(header.entries[name], header.size) for name in filter(wanted, header.entries)
-    }
+    spans = {name: header.entries[name]["data_offsets"] for name in filter(wanted, header.entries)}
     entries: dict[str, Any] = {_METADATA: metadata}
     end = 0
     for name, (first, stop) in spans.items():
@@ -113,13 +150,6 @@ def copy_tensors(
                 copy.write(change(name, entries[name], file.read(stop - first)))
             else:
                 _copy(file, copy, stop - first)
-
-
-def _span(entry: Any, size: int) -> tuple[int, int]:
-    first, stop = map(int, entry["data_offsets"])
-    if not 0 <= first <= stop <= size:
-        raise ValueError("is damaged")
-    return first, stop
 
 
 def _copy(file: BinaryIO, copy: BinaryIO, length: int) -> None:

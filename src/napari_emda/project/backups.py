@@ -9,7 +9,6 @@ import shutil
 import time
 import uuid
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from napari_emda.io.journal import journal_lines
 from napari_emda.io.leftovers import clear_folder, clear_tree
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
 from napari_emda.io.unchanged import while_unchanged
+from napari_emda.io.zip_damage import DAMAGE
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.regions import Regions, latest_round
 
@@ -42,8 +42,6 @@ _TIME = "%Y-%m-%dT%H-%M-%S"
 # What else may be in a backup: the files of the annotations.
 _CHUNK = re.compile(r"annotations/([^/]+)\.zarr/c/[0-9]{1,10}/[0-9]{1,10}/[0-9]{1,10}")
 _METADATA = re.compile(r"annotations/([^/]+)\.zarr/zarr\.json")
-# What reading a zip file raises that is damaged or encrypted.
-_DAMAGE = (OSError, KeyError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
 # Bytes of a chunk, compressed: those of this version hold 64 KiB, and any other size is allowed.
 _LARGEST_CHUNK = 2**24
 
@@ -193,7 +191,7 @@ class Backups:
             raise OSError(errno.EIO, "What was written cannot be read back", str(path))
         newest = next(iter(self.all()), None)
         # One that cannot be read is none: another one is made.
-        with contextlib.suppress(*_DAMAGE):
+        with contextlib.suppress(OSError, *DAMAGE):
             if newest is not None:
                 with zipfile.ZipFile(newest.path) as file:
                     if _checksums(file) == content:
@@ -224,7 +222,7 @@ class Backups:
                 names = {info.filename for info in _wanted(file)}
                 if file.testzip() is not None or _REGIONS not in names:
                     raise damaged
-        except _DAMAGE:
+        except (OSError, *DAMAGE):
             raise damaged from None
         rescued = self._rescue("annotations", *_JOURNALS, "undo.jsonl", "redo.jsonl")
         with zipfile.ZipFile(backup.path) as file:
@@ -293,7 +291,7 @@ class Backups:
                     for info in _wanted(file):
                         if info.filename == name:
                             return backup, file.read(info)
-            except (DataError, *_DAMAGE):
+            except (DataError, OSError, *DAMAGE):
                 continue
         return None
 
@@ -311,7 +309,7 @@ def _read(path: Path) -> Backup | None:
             if info.file_size > LARGEST_JSON:
                 return None
             contents = _Contents.model_validate_json(file.read(info))
-    except _DAMAGE:
+    except (OSError, *DAMAGE):
         return None
     return Backup(path, contents.time, contents.round, contents.patches)
 

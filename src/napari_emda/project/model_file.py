@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -27,6 +26,7 @@ from napari_emda.errors import JobError, naming
 from napari_emda.io.atomic import workspace
 from napari_emda.io.safe_files import refuse_link
 from napari_emda.io.tensor_file import Change, copy_tensors, read_tensor_header
+from napari_emda.io.zip_damage import damage_as
 from napari_emda.json_text import parse_json
 from napari_emda.project.file import check_classes
 from napari_emda.project.run_folder import RunFolder
@@ -137,10 +137,9 @@ class ModelFile:
                 )
             if type(version) is not int or version < 1 or not header.whole:
                 raise ValueError
-            # Before format 3, model and training were one.
-            model = StoredModel.model_validate(values.get("model", values))
-            settings = values.get("training", values).get("settings", {})
-            if not isinstance(settings, dict):
+            of_model, of_training = parts_of(values)
+            model = StoredModel.model_validate(of_model)
+            if not isinstance(of_training.get("settings", {}), dict):
                 raise ValueError
         except OSError as error:
             raise JobError(
@@ -174,7 +173,7 @@ class ModelFile:
             JobError: the file is damaged.
         """
         values = deepcopy(self.values)
-        model = values.get("model", values)
+        model, _ = parts_of(values)
         model |= {key: {} for key in OF_VOLUMES if key in model}
         if description is not None:
             model["description"] = description.model_dump(mode="json")
@@ -204,6 +203,15 @@ class ModelFile:
             ) from None
 
 
+def parts_of(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What metadata say of the model and of its training, which were one before format 3.
+
+    Raises:
+        KeyError: one of them is missing.
+    """
+    return (values, values) if values["format"] < 3 else (values["model"], values["training"])
+
+
 @contextmanager
 def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
     """The model that a user has named, while the block runs.
@@ -215,6 +223,7 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
 
     Raises:
         JobError: there is no model at this path, or none that can be used.
+        OSError: a package cannot be read, or not be unpacked there.
     """
     # The user may name a link.
     path = path.expanduser().resolve()
@@ -260,24 +269,17 @@ def _in_folder(folder: Path) -> Path:
 
 def _unpacked(package: Path, path: Path) -> Path:
     """Unpack the model of a package."""
-    try:
-        with zipfile.ZipFile(package) as archive, naming(path):
-            entry = next((e for e in archive.infolist() if e.filename == IN_PACKAGE), None)
-            if entry is None:
-                raise _foreign(package)
-            with archive.open(entry) as file, path.open("wb") as copy:
-                # Counted while it is unpacked: what an archive says of sizes may be a lie.
-                _copy(file, copy, package)
-    except OSError as error:
-        raise JobError(
-            f"The package '{in_print(str(package))}' cannot be read ({error.strerror}): choose "
-            "another one."
-        ) from None
-    # Also an unknown compression, and a password.
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
-        raise JobError(
-            f"The package '{in_print(str(package))}' is damaged: copy or download it again."
-        ) from None
+    with (
+        damage_as(lambda _: _damaged(package)),
+        zipfile.ZipFile(package) as archive,
+        naming(path),
+    ):
+        entry = next((e for e in archive.infolist() if e.filename == IN_PACKAGE), None)
+        if entry is None:
+            raise _foreign(package)
+        with archive.open(entry) as file, path.open("wb") as copy:
+            # Counted while it is unpacked: what an archive says of sizes may be a lie.
+            _copy(file, copy, package)
     return path
 
 
@@ -291,6 +293,12 @@ def _copy(file: Any, copy: BinaryIO, package: Path) -> None:
                 f"{LARGEST_MODEL // 2**30} GiB: choose another one."
             )
         copy.write(part)
+
+
+def _damaged(package: Path) -> JobError:
+    return JobError(
+        f"The package '{in_print(str(package))}' is damaged: copy or download it again."
+    )
 
 
 def _foreign(package: Path) -> JobError:

@@ -21,7 +21,7 @@ from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.io.atomic import replacing_file, write_text
 from napari_emda.io.tensor_file import read_tensor_header
 from napari_emda.project.job_files import TrainJob
-from napari_emda.project.model_file import MOMENTS, OF_VOLUMES, ModelFile, StoredModel
+from napari_emda.project.model_file import MOMENTS, OF_VOLUMES, ModelFile, StoredModel, parts_of
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import TrainSettings, split_network
@@ -180,7 +180,7 @@ def _measured(path: Path) -> Domain:
     for name, entry in header.entries.items():
         if not name.endswith(f".{_MEANS}") or name.startswith(MOMENTS):
             continue
-        first, stop = map(int, entry["data_offsets"])
+        first, stop = entry["data_offsets"]
         with path.open("rb") as file:
             file.seek(header.start + first)
             values = file.read(min(stop - first, 2**20))
@@ -205,16 +205,14 @@ def _tensor(name: str, entry: dict[str, Any], content: bytes, known: Domain) -> 
 
 def _values(file: ModelFile, known: Domain) -> dict[str, Any]:
     """The metadata of the copy, in the format of the file."""
-    nested = "model" in file.values
     values = deepcopy(file.values)
-    model = values["model"] if nested else values
-    training = values["training"] if nested else values
+    model, training = parts_of(values)
     model |= {key: {} for key in OF_VOLUMES if key in model}
     model |= {key: 0.0 for key in _SMOOTHING if key in model}
     model["prediction_domain"] = "source"
     profiles = model.get("profiles", {})
     if known in profiles:
-        shares = profiles[known]["shares"] or profiles.get("source", {}).get("shares", [])
+        shares = profiles[known].get("shares") or profiles.get("source", {}).get("shares", [])
         model["profiles"] = {"source": profiles[known] | {"shares": shares}}
     for key in _OF_TRAINING:
         training.pop(key, None)
@@ -226,8 +224,8 @@ def _values(file: ModelFile, known: Domain) -> dict[str, Any]:
 
 def _job(project: Project, file: ModelFile) -> TrainJob:
     """The job of the run, whose settings later trainings take over."""
-    values = file.values.get("training", file.values).get("settings", {})
-    settings, flat = split_network(values)
+    _, training = parts_of(file.values)
+    settings, flat = split_network(training.get("settings", {}))
     # Of the network in formats without nested settings.
     stored = file.model.network
     network = stored.settings or (flat | split_network(stored.model_extra or {})[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 import zarr
@@ -21,6 +20,7 @@ from napari_emda.io.location import AXES, WHOLE, Part, SeveralImages
 from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Stored, calibrated
+from napari_emda.io.zip_damage import DAMAGE
 
 # A folder with one of these files is zarr: format 3, or an array or a group of format 2.
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
@@ -68,7 +68,7 @@ def open_zarr(path: Path, part: Part = WHOLE) -> Stored:
     """
     try:
         node = _node(path, part.inside)
-    except (OSError, ValueError, KeyError, BaseZarrError, BadZipFile) as error:
+    except (OSError, BaseZarrError, *DAMAGE) as error:
         raise DataError(f"{path.name} cannot be read as zarr ({error}): copy it again.") from None
     return open_node(node, path.name, part, within="/" if path.is_dir() else ":/")
 

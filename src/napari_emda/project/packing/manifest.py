@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import struct
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal, get_args
@@ -24,6 +22,7 @@ from napari_emda.data.names import check_file_name, in_one_line, is_device
 from napari_emda.errors import DataError
 from napari_emda.io.identity import OF_ZARR
 from napari_emda.io.safe_files import LARGEST_LINES
+from napari_emda.io.zip_damage import damage_as
 from napari_emda.json_text import parse_json
 from napari_emda.project.file import ProjectFile
 
@@ -43,18 +42,6 @@ _LONGEST_PATH = 400
 _DEEPEST = 24
 # Bytes that are read at a time.
 _STEP = 2**20
-
-# What reading a zip file raises that is damaged, encrypted or of another kind.
-DAMAGE = (
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class _Line(BaseModel):
@@ -147,13 +134,13 @@ class Pack:
             DataError: it is not what was packed.
         """
         content = hashlib.sha256()
-        try:
-            with self._archive.open(file.name) as stream:
-                while piece := stream.read(_STEP):
-                    content.update(piece)
-                    write(piece)
-        except DAMAGE as error:
-            raise self.damaged(f"'{file.name}' cannot be read") from error
+        with (
+            damage_as(lambda _: self.damaged(f"'{file.name}' cannot be read")),
+            self._archive.open(file.name) as stream,
+        ):
+            while piece := stream.read(_STEP):
+                content.update(piece)
+                write(piece)
         if content.hexdigest() != file.sha256:
             raise self.damaged(f"'{file.name}' is not what was packed")
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,9 +18,9 @@ from napari_emda.events import Phase
 from napari_emda.io.atomic import sync, sync_tree, workspace
 from napari_emda.io.location import located
 from napari_emda.io.safe_files import inside, read_file
+from napari_emda.io.zip_damage import damage_as
 from napari_emda.project.file import read_project_file
 from napari_emda.project.packing.manifest import (
-    DAMAGE,
     PROJECT,
     Pack,
     PackedFile,
@@ -54,15 +55,10 @@ def opened_pack(path: Path) -> Iterator[Pack]:
     Raises:
         DataError: it is no pack, or a damaged or dangerous one.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except DAMAGE as error:
-        raise damaged(path, str(error) or type(error).__name__) from None
-    with archive:
-        try:
+    with contextlib.ExitStack() as opened:
+        with damage_as(partial(damaged, path)):
+            archive = opened.enter_context(zipfile.ZipFile(path))
             pack = Pack(path, archive)
-        except DAMAGE as error:
-            raise damaged(path, str(error) or type(error).__name__) from None
         yield pack
 
 
@@ -99,16 +95,16 @@ def unpacked(path: Path, folder: Path | None = None) -> Generator[Phase, None, P
             )
         _check_room(folder, pack.size)
         with workspace(folder) as partial_folder:
-            partial = partial_folder / folder.name
-            partial.mkdir(parents=True)
-            yield from _write(pack, partial)
-            _check_project(path, partial, folder)
-            (partial / ORIGIN).write_text(_Origin(pack=pack.identity).model_dump_json() + "\n")
-            sync_tree(partial)
+            begun = partial_folder / folder.name
+            begun.mkdir(parents=True)
+            yield from _write(pack, begun)
+            _check_project(path, begun, folder)
+            (begun / ORIGIN).write_text(_Origin(pack=pack.identity).model_dump_json() + "\n")
+            sync_tree(begun)
             # An empty folder is replaced; Windows does not do so by itself.
             with contextlib.suppress(FileNotFoundError):
                 folder.rmdir()
-            partial.rename(folder)
+            begun.rename(folder)
         sync(folder.parent)
     return folder
 
