@@ -496,7 +496,8 @@ def test_an_entry_that_claims_more_bytes_than_there_are_is_refused(forged, recei
     forged.write = write
 
 
-def test_more_files_than_any_project_has_are_refused(forged, monkeypatch):
+# In this order: what is patched is needed until the pack is opened, at the end of the fixture.
+def test_more_files_than_any_project_has_are_refused(monkeypatch, forged):
     monkeypatch.setattr(manifest, "MOST_FILES", len(forged.files))
     forged.add("runs/x")
 
