@@ -486,6 +486,8 @@ def test_without_a_command_the_help_is_printed():
     assert status == 0
     assert "train" in out
     assert "suggest" in out
+    # Typer cuts what does not fit into a line.
+    assert [line for line in out.splitlines()[1:] if line.endswith("...")] == []
 
 
 def test_an_unknown_command_is_refused_with_the_closest_one():

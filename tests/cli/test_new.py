@@ -49,6 +49,21 @@ def test_new_prints_sections_sizes_and_where_they_come_from(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--target", "i.tif", "--spacing", 50, 8, 8], "give --target-spacing"),
+        (["--target", "i.tif", "--zero", "unannotated"], "there is none: leave it out."),
+        (["--target", "i.tif", "--background", 1], "there is none: leave it out."),
+        (["--model", "m", "--target", "i.tif", "--ignore", 255], "there is none: leave it out."),
+        (["--source", "i.tif", "l.tif", *SIZE], "--target-spacing is about the target"),
+        (["--source", "i.tif", "l.tif", "--target-independent"], "about the target"),
+    ],
+)
+def test_options_about_a_volume_that_is_not_there_are_refused(options, part, tmp_path, refused):
+    refused(["new", tmp_path / "p", *options], part)
+
+
 def test_a_mask_or_the_source_as_target_is_pointed_out(tmp_path):
     source = image(tmp_path / "i.tif", GREY), image(tmp_path / "l.tif", IDS)
     expected = {1: "The image l.tif looks like a mask", 0: "is both source and target"}

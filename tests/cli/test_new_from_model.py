@@ -400,6 +400,9 @@ def test_a_model_of_a_name_that_is_taken_or_leads_elsewhere_is_not_added(old, ow
     assert [path.name for path in own.iterdir()] == ["a.safetensors"]
     assert "already" in refusal("models", "--add", old, "--name", "a")
     assert "score" in refusal("models", "--add", old, "--name", "b", "--score", 2)
+    assert "name it with --add" in refusal("models", "--name", "b")
+    assert "give one of them" in refusal("models", "--add", old, "--target", "t.tif")
+    assert "name it with --target" in refusal("models", "--target-spacing", 50, 8, 8)
     assert "cannot be shown" in refusal("models", "--add", old, "--name", "\x1b[2J")
     assert [path.name for path in own.iterdir()] == ["a.safetensors"]
 

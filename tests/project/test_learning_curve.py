@@ -221,6 +221,7 @@ def test_advice_to_stop_follows_from_the_scores(values, words):
 def test_the_summary_counts_patches_minutes_and_changes():
     assert summary([]) == ""
     assert summary([region(1)]) == "1 patch done in 30 seconds."
+    assert summary([region(1, seconds=0), region(1, seconds=0)]) == "2 patches done."
     assert summary([region(1, seconds=1.2)]) == "1 patch done in 1 second."
     regions = [region(k) for k in range(12)] + [region(99, state="skipped", seconds=180.0)]
     assert summary(regions) == "12 patches done in 9 minutes."

@@ -21,8 +21,10 @@ from napari_emda.errors import DataError, EmdaError, JobError
 from napari_emda.io.identity import image_identity
 from napari_emda.io.known_servers import UnknownServer
 from napari_emda.io.read import open_image, open_labels
+from napari_emda.jobs.inputs import remarks
 from napari_emda.project.owner import Owner
 from napari_emda.project.packing import manifest, unpack
+from napari_emda.project.packing.crops import remark_on_crops
 from napari_emda.project.packing.manifest import MANIFEST
 from napari_emda.project.packing.pack import pack
 from napari_emda.project.packing.unpack import is_pack, missing_images, unpacked
@@ -148,7 +150,15 @@ def test_crops_hold_the_image_around_patches_at_their_places(stored, tmp_path, m
         np.testing.assert_array_equal(source.image[:], old.volumes.open("source").image[:])
         np.testing.assert_array_equal(source.labels[:], old.volumes.open("source").labels[:])
         assert new.run("001-auto").checkpoint.is_file()
+        assert remark_on_crops(old) == ""
+        assert "of 'target' it holds what is around the annotated patches" in remark_on_crops(new)
+        (said,) = remarks(new, None)
+        assert said.text == remark_on_crops(new)
     assert not list(folder.glob("runs/*/probabilities.zarr"))
+    # Packed once more with all there is, it still has no whole image.
+    again = opened(packed(folder, tmp_path / "again.zip", "whole"))
+    with Project.open(again) as project:
+        assert "'target'" in remark_on_crops(project)
 
 
 def test_no_file_of_a_pack_says_where_the_project_lay(stored, tmp_path):

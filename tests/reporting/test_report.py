@@ -22,6 +22,7 @@ from PIL import Image
 
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.errors import DataError
+from napari_emda.inference.checkpoint import read_header
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import networks
 from napari_emda.project.job_files import TrainJob
@@ -137,7 +138,7 @@ def test_it_says_which_data_and_models_there_are(parsed):
         "003-auto auto, 6 steps, profile test, interrupted at step 3 of 6",
         "To segment mitochondria in 'target' (50 × 8 × 8 nm)",
         "for 3 steps on batches of 2 patches of 32 × 32 pixels",
-        "In 1 round, 2 patches of 2048 voxels in all were annotated, suggested by entropy",
+        "In 1 round, 2 patches of 2048 voxels in all were annotated: 2 suggested by entropy;",
     ):
         assert words in parsed.text
     words = [word for word in parsed.words if word.strip()]
@@ -185,6 +186,34 @@ def test_adaptation_is_compared_where_there_is_a_run_without_it(folder):
     text = report(folder).text
     assert "Estimated error in the target, without its labels" in text
     assert "without adaptation, run 004-source_only" in text
+
+
+def test_the_methods_section_says_how_each_patch_was_chosen(folder):
+    path = folder / "regions.jsonl"
+    region = next(
+        json.loads(line) for line in path.read_text().splitlines() if '"accepted"' in line
+    )
+    changed = []
+    for strategy in ("audit", "random", "own", "imported", "check points"):
+        changed.append(json.dumps(region | {"id": f"x-{len(changed)}", "strategy": strategy}))
+    path.write_text(path.read_text() + "\n".join(changed) + "\n")
+    text = report(folder).text
+    assert (
+        "5 patches of 5120 voxels in all were annotated: 2 suggested by entropy, 2 drawn at random "
+        "and 1 chosen by hand; scores" in text
+    )
+    assert "Models also learnt from answers to check points and imported labels." in text
+
+
+def test_an_average_of_models_is_said_to_be_one(folder):
+    model = folder / "runs/001-auto/checkpoint.safetensors"
+    header = read_header(model)
+    assert f"model kept: that of step {header.step}" in report(folder).text
+    averaged = header.model_copy(update={"selected": (2, 4, 6)})
+    assert averaged.selected != header.selected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_emda.inference.checkpoint.read_header", lambda _: averaged)
+        assert "model kept: the average of those of steps 2, 4 and 6" in report(folder).text
 
 
 def test_check_points_are_those_that_were_answered(folder):

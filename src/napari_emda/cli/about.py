@@ -127,7 +127,7 @@ def list_networks(
     name: Annotated[str | None, typer.Argument(help="One network, with its settings.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the networks that can be trained, or the settings of one."""
+    """List the networks to train, or the settings of one."""
     from napari_emda.nn.network import networks
 
     if as_json:
@@ -137,7 +137,7 @@ def list_networks(
 
 
 def list_formats(as_json: JsonOption = False) -> None:
-    """List the file formats that can be read, and what can be exported."""
+    """List the file formats to read, and what can be exported."""
     from napari_emda.export.base import exporters
     from napari_emda.io.reader import all_readers
 

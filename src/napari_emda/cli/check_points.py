@@ -80,7 +80,7 @@ def check_points(
     volume: VolumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure and calibrate a prediction by random points that you answer.
+    """Measure and calibrate a prediction by random points.
 
     What is asked for is done in this order: --undo, --draw, --answers, --truth, --use.
     """

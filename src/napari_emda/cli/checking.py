@@ -50,7 +50,7 @@ def check_project(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read everything in a project, and say what is damaged and what to do about it."""
+    """Say what is damaged in a project, and what to do about it."""
     if restore is not None:
         _restore(project, restore, as_json=as_json)
         return
@@ -80,7 +80,10 @@ def check_project(
 
 
 def allow_servers(project: ProjectArgument, as_json: JsonOption = False) -> None:
-    """Allow a project from somebody else to read its images from the servers that it names."""
+    """Allow a project to read images from servers that it names.
+
+    A project from somebody else contacts no server before.
+    """
     with Project.open(project) as opened:
         servers = sorted({server_of(address) for address in opened.volumes.addresses()})
     for server in servers:

@@ -39,9 +39,18 @@ def models(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List your own models, and how much an image differs from what they know; or add one."""
+    """List your own models, or add one. With --target, those that know its look come first."""
     from napari_emda.project.my_models import add_model, by_gap, folder_of_models, my_models
 
+    if add is not None and target is not None:
+        raise SettingsError("--add and --target are two things: give one of them.")
+    if add is None and any((name, tissue, licence, score is not None)):
+        raise SettingsError(
+            "--name, --tissue, --licence and --score describe a model that is added: name it with "
+            "--add."
+        )
+    if target is None and target_spacing is not None:
+        raise SettingsError("--target-spacing is about an image: name it with --target.")
     if add is not None:
         description = _description(name, tissue, licence, score)
         path = add_model(add, description)
@@ -69,8 +78,8 @@ def _description(name: str, tissue: str, licence: str, score: float | None) -> M
     except ValidationError as error:
         fault = error.errors()[0]
         raise SettingsError(
-            f"--{fault['loc'][0]} is not allowed ({fault['msg'].removeprefix('Value error, ')}): "
-            "give another one."
+            f"--{fault['loc'][0]} = {fault['input']!r} is not allowed: "
+            f"{fault['msg'].removeprefix('Value error, ').replace('Input should', 'it should')}."
         ) from None
 
 

@@ -67,9 +67,9 @@ def new(
     ignore: IgnoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a project from a labelled source and an unlabelled target, or from only one of them.
+    """Make a project of a labelled source and a new target.
 
-    With --model, a model takes the place of the source.
+    Either may be missing. With --model, a model takes the place of the source.
     """
     names = tuple(classes) if classes else None
     sections_are_independent: dict[Domain, bool] = {
@@ -77,6 +77,20 @@ def new(
         "target": independent or target_independent,
     }
     meaning = label_meaning(background, ignore, zero, one_is_background=True)
+    if model is not None and (source is not None or target is None):
+        raise JobError(
+            "--model starts without a source: give the image to be segmented with --target, "
+            "and leave out --source."
+        )
+    if source is None and (spacing is not None or meaning != LabelMeaning()):
+        option = "--zero, --background or --ignore" if spacing is None else "--spacing"
+        raise JobError(
+            f"{option} is about the source, and there is none: leave it out"
+            + (", or give --target-spacing for the target." if spacing is not None else ".")
+        )
+    if target is None and (target_spacing is not None or target_independent):
+        option = "--target-independent" if target_spacing is None else "--target-spacing"
+        raise JobError(f"{option} is about the target, and there is none: leave it out.")
     if model is None:
         names = names or DEFAULT_CLASSES
         entries, notices = create(
@@ -91,11 +105,7 @@ def new(
         )
         result: dict[str, Any] = {"project": str(project), "classes": list(names)}
     else:
-        if source is not None or target is None:
-            raise JobError(
-                "--model starts without a source: give the image to be segmented with --target, "
-                "and leave out --source."
-            )
+        assert target is not None
         alone = sections_are_independent["target"]
         result, entries, notices = create_from_model(
             project, model, target, target_spacing, names, alone=alone

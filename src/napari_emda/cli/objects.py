@@ -62,7 +62,9 @@ def objects(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find and measure the objects of a volume; they are kept in the run's folder.
+    """Find and measure the objects of a volume.
+
+    They are kept in the run's folder.
 
     With --queue, --edit, --undo or --redo, nothing is found anew.
     """

@@ -15,6 +15,7 @@ from napari_emda.cli.progress import Progress
 from napari_emda.data.names import in_one_line
 from napari_emda.errors import SettingsError, listed
 from napari_emda.events import Phase
+from napari_emda.project.packing.crops import remark_on_crops
 from napari_emda.project.packing.manifest import IMAGES, Images
 from napari_emda.project.packing.pack import Packed, pack
 from napari_emda.project.packing.unpack import folder_for, missing_images, unpacked
@@ -37,7 +38,7 @@ def pack_project(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Pack a project into one file, for a colleague or a publication."""
+    """Pack a project into one file, to hand it on or publish it."""
     chosen = _images(images)
     with Project.open(project, exclusive=True) as opened:
         packed = _watched(pack(opened, to, chosen, overwrite=overwrite))
@@ -49,14 +50,14 @@ def _images(name: str) -> Images:
     for images in IMAGES:
         if images == name:
             return images
-    raise SettingsError(f"There are no images '{name}'. {did_you_mean(name, IMAGES)}")
+    raise SettingsError(f"'{name}' is not a value of --images. {did_you_mean(name, IMAGES)}")
 
 
 def _print_packed(packed: Packed) -> None:
     echo(f"{packed.path}: {packed.files} files, {packed.size / 1e6:.1f} MB.")
     if packed.left_out:
         names = in_one_line(listed([path.removeprefix("../") for path in packed.left_out]))
-        echo(f"Not in it: {names}. Who unpacks it puts files beside the project's folder.")
+        echo(f"Not in it: {names}. Whoever unpacks it puts them beside the project's folder.")
 
 
 def unpack_project(
@@ -82,6 +83,9 @@ def unpack(file: Path, folder: Path | None = None) -> Path:
     if missing := missing_images(folder):
         beside = listed([path.removeprefix("../") for path in missing])
         echo(in_one_line(f"Put {beside} beside that folder: images are not packed."), err=True)
+    with Project.open(folder) as opened:
+        if remark := remark_on_crops(opened):
+            echo(remark, err=True)
     return folder
 
 

@@ -63,7 +63,7 @@ def suggest(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the patches of the targets and record the best ones as suggestions."""
+    """Rank the patches of the targets, and suggest the best ones."""
     # Loads torch, which takes seconds: not for ``--help``.
     from napari_emda.active_learning.strategy import strategies
 
@@ -121,7 +121,7 @@ def annotate(
     volume: VolumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Annotate patches from a label image; reports how well the model agreed with it."""
+    """Annotate patches from a label image. Prints how well the model agreed with it."""
     check_choice("--regions", regions, ("suggested", "all"))
     check_choice("--zero", zero, ZERO)
     # A suggested patch is annotated as a whole, so 0 is background there.
@@ -201,7 +201,7 @@ def name_clusters(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the clusters of a run that was trained without labels, or assign classes to them."""
+    """List the clusters of a run without labels, or name them."""
     assigned = clusters.parse_names(assignments or [])
     with Project.open(project, exclusive=True) as opened:
         if out is not None:

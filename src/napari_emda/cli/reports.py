@@ -18,7 +18,10 @@ def report(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a page on a project for a paper's supplement: data, models, scores, citations."""
+    """Write a page on a project for a paper's supplement.
+
+    It has data, models, scores, a draft of the methods section, and citations.
+    """
     # Loads torch, which takes seconds: not for ``--help``.
     from napari_emda.reporting.page import write_report
 

@@ -171,7 +171,7 @@ def predict(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Segment a volume or a part of it; the next call continues what is stopped or missing."""
+    """Segment a volume or a part of it. The next call goes on with what is missing."""
     settings = PredictSettings.parse(parse_assignments(assignments or []))
     job = PredictJob(
         project=str(project),
@@ -206,7 +206,7 @@ def score(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
+    """Compare a prediction with true labels. With --objects, object by object, too."""
     meaning = label_meaning(background, ignore)
     # Parsed, and not made, for the error message of an invalid ``minimum_size``.
     job = ScoreJob.parse(
@@ -295,7 +295,10 @@ def export(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a result: TIFF or OME-Zarr with voxel size, CSV, meshes, or a model package."""
+    """Write a mask, objects, tables, meshes or a model to a file.
+
+    Images are TIFF or OME-Zarr, with their voxel size; 'napari-emda formats' lists all.
+    """
     from napari_emda.export.base import exporters
 
     settings = exporters[what].Settings

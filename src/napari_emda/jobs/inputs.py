@@ -19,6 +19,7 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.io.identity import file_identity
 from napari_emda.jobs.workers.pool import open_workers
 from napari_emda.project.job_files.base import ModelJob
+from napari_emda.project.packing.crops import remark_on_crops
 from napari_emda.project.predictions import Outputs, Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
@@ -42,7 +43,9 @@ def model_of(project: Project, job: ModelJob) -> Path:
 
 
 def remarks(project: Project, run: str | None) -> Iterator[Notice]:
-    """Whether a training was interrupted whose model is used by default, or is not for that."""
+    """What to know of the images, and of a model that is used by default."""
+    if text := remark_on_crops(project):
+        yield Notice(text)
     if run is not None and run == project.runs.latest() and (text := project.runs.remark(run)):
         yield Notice(text)
 

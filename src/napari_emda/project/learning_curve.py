@@ -270,11 +270,14 @@ def summary(regions: Sequence[Region]) -> str:
         return ""
     # Skipped patches took time as well.
     seconds = sum(region.seconds for region in regions)
+    patches = _counted(len(annotated), "patch", "patches")
+    # Patches that were copied from a file took the user no time.
+    if seconds < 1:
+        return f"{patches} done."
     duration = f"{seconds / 60:.0f} minutes"
     # For shorter times, whole minutes are too coarse.
     if seconds < 100:
         duration = _counted(round(seconds), "second", "seconds")
-    patches = _counted(len(annotated), "patch", "patches")
     return f"{patches} done in {duration}."
 
 

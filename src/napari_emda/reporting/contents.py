@@ -17,7 +17,8 @@ import numpy as np
 
 from napari_emda.active_learning.check_points import CheckedPrediction
 from napari_emda.active_learning.point_report import report as report_points
-from napari_emda.errors import EmdaError, explained
+from napari_emda.errors import EmdaError, explained, listed
+from napari_emda.inference import checkpoint
 from napari_emda.io.read import open_image
 from napari_emda.jobs.train import score_of
 from napari_emda.project import comparison, learning_curve
@@ -204,7 +205,7 @@ def _run(project: Project, name: str, job: TrainJob, found: Contents) -> RunPart
     return RunPart(
         name=name,
         summary=", ".join(filter(None, (job.in_words(), run.interruption))),
-        facts=tuple(_facts(log).items()),
+        facts=tuple(_facts(run, log).items()),
         settings=tuple((key, _written(value)) for key, value in settings.items()),
         losses=_losses(log),
         quality=_quality(log),
@@ -216,19 +217,32 @@ def _written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _facts(log: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What the log says of the end of a training, and on what it was trained."""
+def _facts(run: RunFolder, log: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What is known of the end of a training, and on what it was trained."""
     results = [entry.get("result") for entry in log if entry.get("event") == "finished"]
     result = next((r for r in reversed(results) if isinstance(r, dict)), {})
     facts = {}
-    for key, title in (("step", "steps done"), ("selected_step", "model kept, of step")):
-        if (number := _number(result.get(key))) is not None:
-            facts[title] = f"{number:g}"
+    if (number := _number(result.get("step"))) is not None:
+        facts["steps done"] = f"{number:g}"
+    if kept := _kept(run):
+        facts["model kept"] = kept
     if (seconds := _number(result.get("seconds"))) is not None:
         facts["time"] = f"{seconds / 60:.1f} minutes"
     if isinstance(result.get("device"), str):
         facts["device"] = result["device"]
     return facts
+
+
+def _kept(run: RunFolder) -> str:
+    """Of which steps the model is that a run uses; empty if that cannot be read."""
+    try:
+        header = checkpoint.read_header(checkpoint.find(run))
+    except (EmdaError, OSError):
+        return ""
+    steps = header.selected or (header.step,)
+    if len(steps) == 1:
+        return f"that of step {steps[0]}"
+    return f"the average of those of steps {listed([str(step) for step in steps])}"
 
 
 def _losses(log: Sequence[dict[str, Any]]) -> tuple[Curve, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
@@ -10,11 +11,17 @@ from napari_emda.io.safe_files import read_file
 from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
-from napari_emda.project.region import AUDIT, OWN, Region
+from napari_emda.project.region import CHECKED, IMPORTED, OBJECT, OWN, RANDOMLY_DRAWN, Region
 from napari_emda.project.run_folder import RunFolder
 
 # More runs in a chain than anyone trains; a chain that leads back to itself ends there.
 _LONGEST_CHAIN = 1000
+# What a training learns from beside patches.
+_OTHERS = {
+    IMPORTED: "imported labels",
+    OBJECT: "decisions on objects",
+    CHECKED: "answers to check points",
+}
 
 
 def methods_paragraph(
@@ -103,18 +110,34 @@ def _further(run: str, job: TrainJob) -> str:
 
 
 def _annotation(regions: Sequence[Region]) -> str:
-    patches = [region for region in regions if region.annotated and region.is_patch]
+    annotated = [region for region in regions if region.annotated]
+    patches = [region for region in annotated if region.is_patch]
+    others = {_OTHERS[region.strategy] for region in annotated if not region.is_patch}
+    further = f"Models also learnt from {listed(sorted(others))}." if others else ""
     if not patches:
-        return ""
-    suggested = {r.strategy for r in patches} - {AUDIT, OWN, ""}
+        return further
     rounds = {region.round for region in patches}
-    how = f", suggested by {listed(sorted(suggested))}" if suggested else ""
     voxels = sum(region.voxels.size for region in patches)
     in_rounds = "1 round" if len(rounds) == 1 else f"{len(rounds)} rounds"
     count = "1 patch" if len(patches) == 1 else f"{len(patches)} patches"
     minutes = sum(region.seconds for region in regions) / 60
     spent = f" in {minutes:.0f} minutes of work" if minutes >= 1 else ""
-    return (
-        f"In {in_rounds}, {count} of {voxels} voxels in all were annotated{how}{spent}; scores are "
-        "those of models that had not been trained on the patches."
+    sentence = (
+        f"In {in_rounds}, {count} of {voxels} voxels in all were annotated{spent}: "
+        f"{_origins(patches)}; scores are those of models that had not been trained on the patches."
     )
+    return f"{sentence} {further}".strip()
+
+
+def _origins(patches: Sequence[Region]) -> str:
+    """How many patches were chosen in which way, such as '3 suggested by entropy'."""
+    ways = Counter(_way(region.strategy) for region in patches)
+    return listed([f"{count} {way}" for way, count in ways.items()])
+
+
+def _way(strategy: str) -> str:
+    if strategy in RANDOMLY_DRAWN:
+        return "drawn at random"
+    if strategy in (OWN, ""):
+        return "chosen by hand"
+    return f"suggested by {strategy}"

@@ -77,6 +77,19 @@ def test_where_no_scheduler_is_one_is_asked_for(monkeypatch, folder):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "tcp://server", "http://server:8787"])
+def test_what_is_no_address_begins_no_client(address, folder, monkeypatch):
+    begun = []
+    monkeypatch.setattr(checks, "Client", lambda *_, **__: begun.append(1))
+    with (
+        pytest.raises(SettingsError, match="No scheduler answers at"),
+        open_workers(Where(scheduler=address), folder),
+    ):
+        pass
+    # dask tells on standard error of clients that are begun in vain.
+    assert begun == []
+
+
 def test_without_dask_it_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SettingsError, match="cluster"), open_workers(Where(workers=2), folder):

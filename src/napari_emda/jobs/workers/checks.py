@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from distributed.comm.addressing import get_address_host_port
 
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.jobs.workers import on_worker
@@ -30,6 +31,9 @@ def connected(address: str) -> Iterator[Client]:
         with warnings.catch_warnings():
             # `check_workers` compares the versions, and says it in one sentence.
             warnings.simplefilter("ignore")
+            # A client that cannot even begin to connect is not closed, of which dask tells on
+            # standard error half a minute later.
+            get_address_host_port(address)
             client = Client(address, timeout=_ANSWER, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise SettingsError(
