@@ -252,6 +252,9 @@ def test_a_package_is_unpacked_up_to_a_size(old, tmp_path, monkeypatch):
         archive.write(whole, IN_PACKAGE)
     with model_at(package, tmp_path / "p") as file:
         assert file.model.classes == CLASSES
+    # The folders above the project are only made with it.
+    with model_at(package, tmp_path / "several" / "folders" / "p") as file:
+        assert file.model.classes == CLASSES
     assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
     monkeypatch.setattr("napari_emda.project.model_file.LARGEST_MODEL", 1000)
     with pytest.raises(EmdaError, match="larger"), model_at(package, tmp_path / "p"):
@@ -312,6 +315,26 @@ def test_a_project_that_cannot_be_made_leaves_nothing_in_the_way(old, phantom_fi
         import_model(project, file)
     shutil.copyfile(old / "runs" / "001-source_only" / "checkpoint.safetensors", torn)
     new(folder, torn, phantom_files["target", "image"])
+
+
+def test_a_project_that_was_begun_with_a_model_is_begun_again(old, phantom_files, tmp_path):
+    folder = tmp_path / "p"
+    image = phantom_files["target", "image"]
+    with Project.create(folder, CLASSES) as project, model_at(old, folder) as file:
+        # As if it were killed before the volume is written.
+        project.volumes.add(image, "target")
+        import_model(project, file)
+        before = (folder / "runs" / "001-imported" / "checkpoint.safetensors").read_bytes()
+    project_file = json.loads((folder / "project.json").read_text())
+    (folder / "project.json").write_text(json.dumps(project_file | {"volumes": []}))
+    (folder / "runs" / "001-imported" / ".checkpoint-0a1b2c3d-partial.safetensors").touch()
+    mine = folder / "runs" / "001-imported" / "notes.txt"
+    mine.write_text("years of work")
+    assert "not empty" in refusal("new", folder, "--model", old, "--target", image)
+    mine.unlink()
+    new(folder, old, image)
+    assert [run.name for run in (folder / "runs").iterdir()] == ["001-imported"]
+    assert (folder / "runs" / "001-imported" / "checkpoint.safetensors").read_bytes() == before
 
 
 # -- my models, files and packages ----------------------------------------------------------------
@@ -404,7 +427,17 @@ def test_a_model_of_a_name_that_is_taken_or_leads_elsewhere_is_not_added(old, ow
     assert "give one of them" in refusal("models", "--add", old, "--target", "t.tif")
     assert "name it with --target" in refusal("models", "--target-spacing", 50, 8, 8)
     assert "cannot be shown" in refusal("models", "--add", old, "--name", "\x1b[2J")
-    assert [path.name for path in own.iterdir()] == ["a.safetensors"]
+    # Windows takes any file of this name for a device.
+    emda("models", "--add", old, "--name", "aux")
+    assert {path.name for path in own.iterdir()} == {"a.safetensors", "model_aux.safetensors"}
+
+
+def test_that_some_models_are_not_listed_is_said(own, monkeypatch):
+    monkeypatch.setattr("napari_emda.project.my_models._MOST", 2)
+    own.mkdir()
+    for name in "abc":
+        (own / f"{name}.safetensors").touch()
+    assert "Only the first 2 of 3 models are listed" in call("models")[2]
 
 
 def test_what_a_description_says_is_carried_on(old, own, phantom_files, tmp_path):

@@ -45,6 +45,8 @@ READERS = (
     (f"{RUN}/", ("predict again", "suggest", "score", "export tif", "read", "run", "audit")),
     ("project.json", ("suggest", "annotate", "score", "export tif", "read", "predict", "audit")),
     ("predict.json", ("run",)),
+    ("brain.zip", ("unpack",)),
+    ("given.safetensors", ("start",)),
     ("old.zarr", ("replace zarr",)),
     ("labels.tif", ("annotate", "annotate all", "score", "new", "train")),
     (".tif", ("new", "predict again", "predict", "train", "suggest", "annotate all")),

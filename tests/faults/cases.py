@@ -264,12 +264,36 @@ def _written(name: str, case: Case) -> Any:
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as file:
             return file.testzip(), sorted(file.namelist())
+    if path.suffix == ".safetensors":
+        return {name: _digest(tensor) for name, tensor in load_file(path).items()}
     return path.read_text()
 
 
 def _made(case: Case) -> Any:
     values = json.loads((case.here / "made" / "project.json").read_text())
     return [volume["name"] for volume in values["volumes"]]
+
+
+def _pack(*more: Any) -> Command:
+    return Command(
+        lambda case: ("pack", case.project, "--to", case.path("packed.zip"), *more),
+        partial(_written, "packed.zip"),
+    )
+
+
+def _unpacked(case: Case) -> Any:
+    """Nothing before all is there."""
+    return listing(case.here / "brain") if (case.here / "brain").exists() else None
+
+
+def _started(case: Case) -> tuple[Any, ...]:
+    given = ("--model", case.path("given.safetensors"))
+    return ("new", case.path("made"), *given, "--target", case.path("target.tif"))
+
+
+def _started_project(case: Case) -> Any:
+    tensors = load_file(case.here / "made" / "runs" / "001-imported" / "checkpoint.safetensors")
+    return _made(case), {name: _digest(tensor) for name, tensor in tensors.items()}
 
 
 def _export(what: str, name: str, *more: Any) -> Command:
@@ -348,6 +372,15 @@ COMMANDS = {
     "probabilities": _export("probabilities", "probabilities.zarr"),
     "table": _export("table", "objects.csv"),
     "model": _export("model", "model.zip"),
+    "model file": _export("model_file", "model.safetensors"),
+    "pack": _pack(),
+    "pack whole": _pack("--images", "whole", "--overwrite"),
+    "unpack": Command(lambda case: ("unpack", case.path("brain.zip")), _unpacked),
+    "start": Command(_started, _started_project),
+    "report": Command(
+        lambda case: ("report", case.project, "--to", case.path("report.html"), "--overwrite"),
+        partial(_written, "report.html"),
+    ),
     "decide": Command(_scenario("decide"), _decided),
     "careless": Command(_scenario("careless"), _decided),
     "take back": Command(_scenario("take_back"), _decided),

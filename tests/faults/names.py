@@ -42,6 +42,11 @@ PAIRS = (
     ("resume", "predict"),
     ("train", "train"),
     ("new", "new"),
+    ("start", "start"),
+    ("unpack", "unpack"),
+    ("pack", "pack"),
+    ("pack", "suggest"),
+    ("report", "annotate"),
     ("predict again", "export tif"),
 )
 

@@ -16,7 +16,7 @@ from PIL import Image
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.write import save_volume
 from tests.cli.calling import image
-from tests.faults.cases import COMMANDS, RUN, SHAPE, Case, labels
+from tests.faults.cases import RUN, SHAPE, Case, labels
 from tests.faults.server import Outcome, Server
 from tests.faults.shim import Fault, changes
 
@@ -25,7 +25,7 @@ from tests.faults.shim import Fault, changes
 REHEARSED = (
     *("new", "predict again", "suggest", "annotate all", "score", "export zarr", "export tif"),
     *("table", "probabilities", "objects", "model", "decide", "take back", "mend", "new ome.zarr"),
-    *("new image.zarr", "new sections", "new one.jpg"),
+    *("new image.zarr", "new sections", "new one.jpg", "model file", "pack", "report"),
 )
 
 
@@ -90,9 +90,14 @@ class Template:
             self._call(name)
         self._rehearse()
         self._cut_off_training()
-        for name, old in (("export tif", "old.tif"), ("export zarr", "old.zarr")):
+        for name, made, kept in (
+            ("export tif", "out.tif", "old.tif"),
+            ("export zarr", "out.zarr", "old.zarr"),
+            ("model file", "model.safetensors", "given.safetensors"),
+            ("pack", "packed.zip", "brain.zip"),
+        ):
             self._call(name)
-            (case.here / COMMANDS[name].arguments(case)[5]).rename(case.here / old)
+            (case.here / made).rename(case.here / kept)
         job = {"kind": "predict", "project": "project", "run": RUN, "checkpoint": "last"}
         (case.here / "predict.json").write_text(json.dumps(job))
 

@@ -39,7 +39,7 @@ def unharmed(campaign, *names):
         assert campaign.attack(name) == [], name
 
 
-@pytest.mark.parametrize("command", ["new", "resume", "predict", "decide"])
+@pytest.mark.parametrize("command", ["new", "start", "unpack", "resume", "predict", "decide"])
 def test_a_kill_loses_nothing(campaign, command):
     unharmed(campaign, *spread(campaign, "kill", command, 1))
 

@@ -71,6 +71,23 @@ def test_the_project_file_is_plain_json(project):
     assert [volume["name"] for volume in values["volumes"]] == ["source", "target"]
 
 
+def test_of_two_that_make_a_project_in_one_folder_the_second_is_refused(
+    make_project, tmp_path, monkeypatch
+):
+    lock_folder = project_module.lock_folder
+
+    def late(folder):
+        monkeypatch.setattr(project_module, "lock_folder", lock_folder)
+        make_project(folder).close()
+        return lock_folder(folder)
+
+    monkeypatch.setattr(project_module, "lock_folder", late)
+    with pytest.raises(JobError, match="not empty"):
+        Project.create(tmp_path / "p")
+    with Project.open(tmp_path / "p", exclusive=True) as project:
+        assert len(project.volumes.entries) == 2
+
+
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("chapter 1")
     with pytest.raises(JobError, match="exists and is not empty: choose a new folder"):

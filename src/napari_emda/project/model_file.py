@@ -219,7 +219,8 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
     Args:
         path: a run's folder, a project's folder (its latest run), a model's file, or a package of
             napari-emda as a zip file or folder.
-        beside: where a package is unpacked for the time of the block.
+        beside: where a package is unpacked for the time of the block; what is missing of the
+            folders above is not made for it.
 
     Raises:
         JobError: there is no model at this path, or none that can be used.
@@ -230,7 +231,7 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
     if path.is_dir():
         yield ModelFile.read(_in_folder(path))
     elif path.suffix.lower() == ".zip":
-        with workspace(beside) as folder:
+        with workspace(_at_existing(beside.absolute())) as folder:
             file = ModelFile.read(_unpacked(path, folder / IN_PACKAGE))
             yield replace(file, origin=path.name)
     elif path.suffix.lower() == SUFFIX or not path.exists():
@@ -240,6 +241,11 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
             f"'{in_print(str(path))}' is no model: name the folder of a run, a file that ends in "
             f"{SUFFIX}, or a package (.zip)."
         )
+
+
+def _at_existing(path: Path) -> Path:
+    """The first part of a path whose folder exists."""
+    return next(part for part in (path, *path.parents) if part.parent.is_dir())
 
 
 def _in_folder(folder: Path) -> Path:

@@ -24,10 +24,9 @@ from napari_emda.project.job_files import TrainJob
 from napari_emda.project.model_file import MOMENTS, OF_VOLUMES, ModelFile, StoredModel, parts_of
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.runs import IMPORTED
 from napari_emda.settings.training import TrainSettings, split_network
 
-NAME = "imported"
-"""Part of the name of the run."""
 # From this ratio on, the pixels of the target show too little of what the network looks for, and
 # from the other one a user should know that they are blurred.
 _MUCH_COARSER = 4.0
@@ -135,7 +134,7 @@ def import_model(project: Project, file: ModelFile) -> tuple[str, str]:
     """
     volume = project.volumes.open(project.volumes.target().name)
     domain, gap = nearest(file.model, volume)
-    run = project.runs.new(NAME)
+    run = project.runs.new(IMPORTED)
     try:
         _write(project, file, run, domain)
     except BaseException:

@@ -13,6 +13,7 @@ import platformdirs
 from napari_emda.data.appearance import Appearance
 from napari_emda.data.domain_gap import DomainGap
 from napari_emda.data.model_description import ModelDescription
+from napari_emda.data.names import is_device
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, EmdaError, JobError
@@ -57,10 +58,16 @@ _read = while_unchanged(ModelFile.read)
 
 
 def my_models() -> tuple[list[ListedModel], list[str]]:
-    """The models by name, and a sentence for each file that is none."""
+    """The models by name, and a sentence for each file that is none, and for too many of them."""
     models = []
     unreadable = []
-    for path in sorted(folder_of_models().glob(f"*{SUFFIX}"))[:_MOST]:
+    paths = sorted(folder_of_models().glob(f"*{SUFFIX}"))
+    if len(paths) > _MOST:
+        unreadable.append(
+            f"Only the first {_MOST} of {len(paths)} models are listed: move some to another "
+            "folder."
+        )
+    for path in paths[:_MOST]:
         try:
             models.append(ListedModel(path, _read(path).model))
         except EmdaError as error:
@@ -121,6 +128,8 @@ def add_model(source: Path, description: ModelDescription) -> Path:
         values = file.model.description.model_dump() | given
         values["name"] = values["name"] or f"{file.model.classes[-1]} {source.resolve().stem}"
         stem = re.sub(r"[^\w.-]+", "_", values["name"]).strip("._-") or "model"
+        # Windows has no such files.
+        stem = f"model_{stem}" if is_device(stem) else stem
         path = folder / f"{stem}{SUFFIX}"
         if path.exists():
             raise JobError(

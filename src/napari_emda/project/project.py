@@ -29,7 +29,7 @@ from napari_emda.project.history import History
 from napari_emda.project.object_edits import ObjectEdits
 from napari_emda.project.predictions import Predictions
 from napari_emda.project.regions import Regions
-from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.run_folder import RUNS, RunFolder
 from napari_emda.project.runs import Runs
 from napari_emda.project.volumes import Volumes
 from napari_emda.registry import did_you_mean
@@ -101,17 +101,21 @@ class Project:
                 classes are fewer than two or not distinct.
         """
         folder = _readable(folder)
-        if folder.exists() and not _is_free(folder):
-            raise JobError(
-                f"'{folder}' exists and is not empty: choose a new folder for the project."
-            )
+        _check_free(folder)
         check_classes(classes)
         try:
             make_folder(folder)
             file = ProjectFile(classes=classes)
             # Before the file: from then on the folder can be opened.
             project = cls(folder, file, lock_folder(folder))
-            write_project_file(folder, file)
+            try:
+                # Another process may have made a project since.
+                _check_free(folder)
+                project.runs.remove_imports()
+                write_project_file(folder, file)
+            except BaseException:
+                project.close()
+                raise
         except OSError as error:
             raise JobError(
                 f"The project folder '{folder}' cannot be written ({error.strerror}): choose "
@@ -209,22 +213,29 @@ def _readable(folder: str | Path) -> Path:
     return path
 
 
+def _check_free(folder: Path) -> None:
+    """JobError if a project cannot be made in a folder, which need not exist."""
+    if folder.exists() and not _is_free(folder):
+        raise JobError(f"'{folder}' exists and is not empty: choose a new folder for the project.")
+
+
 def _is_free(folder: Path) -> bool:
     """Whether a folder is empty, or holds no more than the beginning of a project.
 
     A program that was killed while it made a project leaves a lock and a ``project.json`` without
-    volumes, or the partial file of one.
+    volumes, or the partial file of one, and perhaps the model that the project starts from.
     """
     if not folder.is_dir():
         return False
-    names = [path.name for path in folder.iterdir() if path.name != ".lock"]
-    begun = [name for name in names if name.startswith(".project-") and name.endswith(".json")]
-    if sorted(names) == sorted(begun):
+    names = {path.name for path in folder.iterdir()} - {".lock"}
+    names -= {name for name in names if name.startswith(".project-") and name.endswith(".json")}
+    if not names:
         return True
-    if len(names) > len(begun) + 1 or "project.json" not in names:
+    if "project.json" not in names or not names <= {"project.json", RUNS}:
         return False
     try:
-        return not read_project_file(inside(folder, "project.json")).volumes
+        volumes = read_project_file(inside(folder, "project.json")).volumes
+        return not volumes and Runs(folder).are_imports()
     except JobError:
         return False
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 from napari_emda.errors import JobError
@@ -14,6 +16,12 @@ from napari_emda.project.run_folder import RUNS, RunFolder, run_number
 # Validations of a retraining. Four of them take as long as 25 training steps, the 20 of a training
 # would take longer than the 100 steps of a retraining (docs/benchmarks.md), and the user waits.
 FEW_VALIDATIONS = 4
+
+IMPORTED = "imported"
+"""Name, where others have their method, of a run that is a model from elsewhere."""
+_IMPORT = re.compile(rf"[0-9]+-{IMPORTED}")
+# What an import writes; what it had begun to write is hidden.
+_OF_IMPORT = re.compile(r"origin\.json|job\.json|checkpoint\.safetensors|\..*-partial.*")
 
 
 class Runs:
@@ -89,6 +97,22 @@ class Runs:
                 return RunFolder(folder)
             except FileExistsError:
                 continue  # another process has just made this folder
+
+    def are_imports(self) -> bool:
+        """Whether there is nothing but unchanged models from elsewhere, or the beginning of one."""
+        runs = inside(self._folder, RUNS)
+        return all(
+            _IMPORT.fullmatch(path.name)
+            and not path.is_symlink()
+            and path.is_dir()
+            and all(_OF_IMPORT.fullmatch(file.name) for file in path.iterdir())
+            for path in (runs.iterdir() if runs.is_dir() else ())
+        )
+
+    def remove_imports(self) -> None:
+        """Remove models from elsewhere, where there is nothing else."""
+        if self.are_imports():
+            shutil.rmtree(inside(self._folder, RUNS), ignore_errors=True)
 
     def interrupted(self) -> list[str]:
         """The runs that were interrupted, newest first; they can be resumed."""

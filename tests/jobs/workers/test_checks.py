@@ -106,6 +106,17 @@ def test_without_dask_it_is_named(folder, monkeypatch):
         ("system: [\n", "is not YAML"),
         ("system: !!python/object/apply:os.getcwd []\n", "is not YAML"),
         ("system: slurm\nn_workers: 4\n", "has no key 'n_workers'"),
+        ("system: [slurm]\n", "names the system ''"),
+        ("[" * 5000, "is not YAML"),
+        # Letter by letter, it would become the directives of the job.
+        ("system: slurm\njob_extra_directives: --gres=gpu:1\n", "write a list of texts"),
+        ("system: slurm\njob_script_prologue: [{a: b}]\n", "write a list of texts"),
+        ("system: slurm\ncores: 0\n", "write a number from 1"),
+        ("system: slurm\nprocesses: many\n", "write a number from 1"),
+        ("system: slurm\nmemory: 32\n", "write a size with its unit"),
+        ("system: slurm\nqueue: [a]\n", "write a text or a number"),
+        ("system: slurm\nscheduler_options: a\n", "write pairs"),
+        ("system: slurm\nshared_temp_directory: /no/such\n", "write the path of a folder"),
         ("system: slurm\ncores: 4\n", "There is no 'sbatch' on this computer"),
     ],
 )
@@ -115,6 +126,28 @@ def test_a_wrong_cluster_file_is_refused(text, said, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=said.replace("?", r"\?")) as error:
         read_cluster_file(tmp_path / "cluster.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_values_of_a_cluster_file_are_what_they_look_like(tmp_path, monkeypatch):
+    """In YAML 1.1, 12:00:00 is 43200, which Slurm takes for minutes, and on is true."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "sbatch").touch(mode=0o755)
+    text = (
+        "system: slurm\nwalltime: 12:00:00\nqueue: on\naccount: 2026-11-27\nproject: 0123\n"
+        "job_name: y\ncores: 8\nlog_directory: ~\ndeath_timeout: 1.5\nheader_skip: [-1:30]\n"
+    )
+    (tmp_path / "cluster.yaml").write_text(text)
+    assert read_cluster_file(tmp_path / "cluster.yaml").options == {
+        "walltime": "12:00:00",
+        "queue": "on",
+        "account": "2026-11-27",
+        "project": "0123",
+        "job_name": "y",
+        "cores": 8,
+        "log_directory": None,
+        "death_timeout": 1.5,
+        "header_skip": ["-1:30"],
+    }
 
 
 def test_a_cluster_file_that_is_not_there_is_named(tmp_path):

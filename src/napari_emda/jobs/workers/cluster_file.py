@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import signal
 from dataclasses import dataclass
@@ -27,6 +28,35 @@ _DECIDED = {
     *("self", "n_workers", "job_cls", "loop", "silence_logs", "name", "asynchronous"),
     *("scheduler", "scheduler_cls", "config_name", "security", "nanny", "worker_command"),
 }
+# Keys whose value is a list, each entry of which becomes a line or a word: letters of a text would.
+_LISTS = {
+    *("env_extra", "extra", "header_skip", "job_directives_skip", "job_extra"),
+    *("job_extra_directives", "job_script_prologue", "worker_extra_args"),
+    *("cancel_command_extra", "submit_command_extra"),
+}
+# Keys whose value counts something; without one, the queue or dask decides.
+_COUNTS = ("cores", "job_cpu", "ncpus", "processes")
+# With a value of pairs. HTCondor has some for its directives, too.
+_PAIRS = ("scheduler_options",)
+_PAIRS_OF_HTCONDOR = ("job_extra", "job_extra_directives")
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML as most people take it.
+
+    YAML 1.1 reads 12:00:00 as a number to the base of 60, which a queue takes for 43 200 minutes;
+    a date as a date, and the name of a queue such as ``on`` as true.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {}
+for tag, pattern, first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false", list("tf")),
+    ("int", r"-?(0|[1-9][0-9]{0,17})", list("-0123456789")),
+    ("float", r"-?[0-9]+\.[0-9]+", list("-0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
 
 
 @dataclass(frozen=True)
@@ -50,13 +80,14 @@ def read_cluster_file(path: Path) -> ClusterFile:
             jobs is not there.
     """
     try:
-        values = yaml.safe_load(read_file(path.resolve()))
+        # The loader makes no objects: it is a safe one.
+        values = yaml.load(read_file(path.resolve()), _Loader)
     except OSError as error:
         raise SettingsError(
             f"The cluster file '{path}' cannot be read ({error.strerror}): name an existing one."
         ) from None
-    except (yaml.YAMLError, JobError, ValueError) as error:
-        reason = str(error).replace("\n", " ")
+    except (yaml.YAMLError, JobError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
         raise SettingsError(f"The cluster file '{path}' is not YAML: {reason}") from None
     if not isinstance(values, dict) or "system" not in values:
         raise SettingsError(
@@ -67,7 +98,8 @@ def read_cluster_file(path: Path) -> ClusterFile:
         for name, value in vars(dask_jobqueue).items()
         if name.endswith("Cluster") and value is not JobQueueCluster
     }
-    name = str(values.pop("system")).lower()
+    name = values.pop("system")
+    name = name.lower() if isinstance(name, str) else ""
     if name not in systems:
         raise SettingsError(
             f"The cluster file '{path}' names the system '{name}'. {did_you_mean(name, systems)}"
@@ -78,6 +110,11 @@ def read_cluster_file(path: Path) -> ClusterFile:
         if key not in known:
             raise SettingsError(
                 f"The cluster file '{path}' has no key '{key}'. {did_you_mean(str(key), known)}"
+            )
+    for key, value in values.items():
+        if wanted := _wanted_of(key, value, name):
+            raise SettingsError(
+                f"The cluster file '{path}' gives '{key}' a value of another kind: write {wanted}."
             )
     command = str(job_of(system).submit_command).split()[0]
     if shutil.which(command) is None:
@@ -104,3 +141,25 @@ def _options_of(system: type[JobQueueCluster]) -> set[str]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     return names - _DECIDED
+
+
+def _wanted_of(key: str, value: Any, system: str) -> str:
+    """What the value of a key should be, with an example; empty if it is that.
+
+    dask-jobqueue checks none of them. It writes whatever it is given into the job.
+    """
+    if value is None:
+        return ""
+    if key in _PAIRS or (system == "htcondor" and key in _PAIRS_OF_HTCONDOR):
+        return "" if isinstance(value, dict) else "pairs, such as {key: value}"
+    if key in _LISTS:
+        is_list = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+        return "" if is_list else 'a list of texts, such as ["--gres=gpu:1"]'
+    if key in _COUNTS:
+        return "" if type(value) is int and value > 0 else "a number from 1"
+    if key == "shared_temp_directory":
+        is_folder = isinstance(value, str) and Path(value).is_dir()
+        return "" if is_folder else "the path of a folder that exists"
+    if key == "memory":
+        return "" if isinstance(value, str) else "a size with its unit, such as 32GB"
+    return "" if isinstance(value, str | int | float) else "a text or a number"
