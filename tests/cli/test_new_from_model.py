@@ -126,7 +126,9 @@ def test_a_model_is_adapted_and_corrected_without_its_source(old, phantom_files,
     assert answer["notices"][-1].startswith("Domain gap")
     kept = read_header(old / "runs" / "002-adabn" / "checkpoint.safetensors").profiles
     few = ["--steps", 2, *SMALL]
-    assert "needs a source volume" in refusal("train", folder, "--method", "auto")
+    assert "choose source_free, which adapts a model" in refusal(
+        "train", folder, "--method", "auto"
+    )
     run = emda("train", folder, "--method", "source_free", *few)["run"]
     header = read_header(folder / "runs" / run / "checkpoint.safetensors")
     assert header.pixel_size == SPACING[1]

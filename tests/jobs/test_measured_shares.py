@@ -56,6 +56,14 @@ def test_what_is_given_is_left_as_it_is(tmp_path, settings):
     assert not sentences
 
 
+def test_given_shares_that_are_not_used_are_said(tmp_path):
+    folder = project_with(tmp_path, tissue()[1])
+    settings = {"amounts": "source", "measured_shares": "0.2"}
+    resolved_job, (sentence,) = resolved(folder, **settings)
+    assert resolved_job == job(folder, **settings)
+    assert "0.2 are not used: choose amounts=measured" in sentence
+
+
 def test_targets_count_by_their_size(tmp_path, monkeypatch):
     from napari_emda.jobs import measured_shares
 

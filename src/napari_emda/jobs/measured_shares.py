@@ -20,12 +20,18 @@ def with_measured_shares(project: Project, job: TrainJob) -> tuple[TrainJob, lis
     A run keeps the shares that it began with: further answers change the next training.
 
     Returns:
-        The job, and a sentence that says the shares; none if it does not ask.
+        The job, and a sentence that says the shares, or that given ones are not used; none if
+        nothing is measured.
 
     Raises:
         JobError: no check points measure them.
     """
     asked = job.method_settings
+    if asked.get("measured_shares") and asked.get("amounts") != "measured":
+        return job, [
+            f"The measured shares {asked['measured_shares']} are not used: choose amounts=measured "
+            "for that."
+        ]
     if asked.get("amounts") != "measured" or asked.get("measured_shares"):
         return job, []
     shares = _measured(project)

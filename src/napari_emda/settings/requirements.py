@@ -18,6 +18,8 @@ from napari_emda.errors import JobError
 Domain = Literal["source", "target"]
 UNLABELLED = "iic"
 """The method to start with if nothing is labelled."""
+SOURCE_FREE = "source_free"
+"""The method that adapts a model without its source."""
 
 _LABELS = {
     "needed": "a volume with some labels",
@@ -101,6 +103,11 @@ class Requirements(BaseModel):
 
     def _missing_data(self, name: str, available: Available) -> str:
         for domain in self.domains:
+            if domain == "source" and domain not in available.domains:
+                return (
+                    f"{name} needs a source volume, and the project has none: choose "
+                    f"{SOURCE_FREE}, which adapts a model, or {UNLABELLED}, which needs neither."
+                )
             if domain not in available.domains:
                 return f"{name} needs a {domain} volume: add one, or choose another method."
         if self.labels == "needed" and not available.labelled:

@@ -50,6 +50,11 @@ def test_a_mask_in_place_of_an_image_is_named():
     [
         (["a target image"], {"one_image": True}, "Only one volume, labelled in part?"),
         (["labels of the source"], {}, "right-click the layer > Convert to Labels"),
+        (
+            ["a model", "a target image"],
+            {},
+            "in its list, or its file by the button beside it. Open",
+        ),
         ([], {"asks": True}, "an answer to the question about the labels"),
         ([], {"unlabelled": True}, "a model finds clusters"),
     ],
@@ -57,6 +62,11 @@ def test_a_mask_in_place_of_an_image_is_named():
 def test_what_is_needed_is_said_with_the_way_on(missing, state, words):
     options = {"asks": False, "one_image": False, "unlabelled": False, **state}
     assert words in what_is_needed(missing, "", **options)
+
+
+def test_a_model_is_not_opened_as_a_layer():
+    options = {"asks": False, "one_image": False, "unlabelled": False}
+    assert "napari" not in what_is_needed(["a model"], "", **options)
 
 
 def test_sizes_are_asked_for_when_the_layers_are_chosen():

@@ -38,6 +38,7 @@ from napari_emda._gui.data.opening import Opening
 from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import Pick, in_words
 from napari_emda._gui.data.remarks import (
+    MODEL,
     mask_remark,
     misplacement,
     placement_remark,
@@ -304,7 +305,7 @@ class DataPanel(QWidget):
         labels = self._labels()
         needed: dict[str, object] = {"a target image": self.target.layer()}
         if self.model.on:
-            needed = {"a model": self.model.path, **needed}
+            needed = {MODEL: self.model.path, **needed}
         if source is not None or labels is not None:
             needed = {"a source image": source, "labels of the source": labels, **needed}
         return [what for what, layer in needed.items() if layer is None]

@@ -21,6 +21,8 @@ WITHOUT_LABELS = (
 MASK_AS_IMAGE = (
     "Labels that are listed as an image only: right-click the layer > Convert to Labels."
 )
+MODEL = "a model"
+"""What is needed in place of a source; it is no layer."""
 ONE_VOLUME = (
     "Only one volume, labelled in part? Choose it as the target and no source. You can take its "
     "labels in Annotate later."
@@ -126,8 +128,12 @@ def what_is_needed(
     sentences = []
     if missing:
         sentences.append(f"Still needed: {', '.join(missing)}.")
-        them = "it" if len(missing) == 1 else "them"
-        sentences.append(f"Open {them} in napari, or try File > Open Sample.")
+        layers = [what for what in missing if what != MODEL]
+        them = "it" if len(missing) == 1 else "the layer" if len(layers) == 1 else "them"
+        if len(layers) < len(missing):
+            sentences.append("Choose the model in its list, or its file by the button beside it.")
+        if layers:
+            sentences.append(f"Open {them} in napari, or try File > Open Sample.")
     elif asks:
         sentences.append("Still needed: an answer to the question about the labels.")
     if wrong and not missing:
