@@ -202,7 +202,7 @@ def test_the_methods_section_says_how_each_patch_was_chosen(folder):
         "5 patches of 5120 voxels in all were annotated: 2 suggested by entropy, 2 drawn at random "
         "and 1 chosen by hand; scores" in text
     )
-    assert "Models also learnt from answers to check points and imported labels." in text
+    assert "Annotations also came from answers to check points and imported labels." in text
 
 
 def test_an_average_of_models_is_said_to_be_one(folder):

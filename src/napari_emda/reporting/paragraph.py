@@ -16,7 +16,7 @@ from napari_emda.project.run_folder import RunFolder
 
 # More runs in a chain than anyone trains; a chain that leads back to itself ends there.
 _LONGEST_CHAIN = 1000
-# What a training learns from beside patches.
+# What annotates voxels beside patches.
 _OTHERS = {
     IMPORTED: "imported labels",
     OBJECT: "decisions on objects",
@@ -113,7 +113,7 @@ def _annotation(regions: Sequence[Region]) -> str:
     annotated = [region for region in regions if region.annotated]
     patches = [region for region in annotated if region.is_patch]
     others = {_OTHERS[region.strategy] for region in annotated if not region.is_patch}
-    further = f"Models also learnt from {listed(sorted(others))}." if others else ""
+    further = f"Annotations also came from {listed(sorted(others))}." if others else ""
     if not patches:
         return further
     rounds = {region.round for region in patches}
