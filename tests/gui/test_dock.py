@@ -82,7 +82,7 @@ def keep_running(dock, steps=20_000):
 def test_missing_layers_are_named(dock):
     assert not dock.data.use.isEnabled()
     assert "Still needed: a target image" in dock.data.missing.text()
-    assert "Without one, a model finds clusters" in dock.data.missing.text()
+    assert "Without them, a model finds clusters" in dock.data.missing.text()
     assert not dock.train.start.isEnabled()
     assert "no project yet" in dock.train.reason.text()
 

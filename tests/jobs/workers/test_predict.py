@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import psutil
 import pytest
+from distributed import Client
 
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Finished, Started, TileDone
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.workers import on_worker
+from napari_emda.jobs.workers.spread import Spread
 from napari_emda.project.owner import Owner
 from tests.jobs.workers.conftest import SHAPE, prediction, stored
 
@@ -51,6 +53,23 @@ def test_one_process_goes_on_with_what_stopped_workers_have_done(
     rest = blocks_of(execute(prediction(folder)))
     assert not any(before.touches(box) for box in rest)
     np.testing.assert_array_equal(stored(folder).probabilities[:], expected)
+
+
+def test_units_wait_here_and_not_at_workers_that_may_die(folder, scheduler, monkeypatch):
+    """Dask counts the deaths of a worker for all units that wait at it, and drops the unlucky."""
+    handed_out = []
+    submit = Spread._submit
+
+    def counted(self, unit):
+        submit(self, unit)
+        handed_out.append(len(self._pending))
+
+    monkeypatch.setattr(Spread, "_submit", counted)
+    list(execute(prediction(folder, scheduler=scheduler)))
+    with Client(scheduler, set_as_default=False) as client:
+        workers = len(client.nthreads())
+    assert max(handed_out) == workers
+    assert len(handed_out) > workers
 
 
 @pytest.fixture

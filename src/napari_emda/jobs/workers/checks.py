@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
-from distributed.comm.addressing import get_address_host_port
+from distributed.comm.addressing import resolve_address
 
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.jobs.workers import on_worker
@@ -33,7 +33,7 @@ def connected(address: str) -> Iterator[Client]:
             warnings.simplefilter("ignore")
             # A client that cannot even begin to connect is not closed, of which dask tells on
             # standard error half a minute later.
-            get_address_host_port(address)
+            resolve_address(address)
             client = Client(address, timeout=_ANSWER, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise SettingsError(

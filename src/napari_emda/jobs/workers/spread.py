@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -28,8 +29,9 @@ _MOST_FAILED = 10
 class Spread:
     """Units of one job on the workers of a client.
 
-    A unit whose worker dies is begun again by another one, which dask does. A unit that fails is
-    cut into its tiles, so that only the tile is left out that is at fault.
+    A unit whose worker dies is begun again by another one, which dask does up to three times; then
+    the unit may be what kills them. A unit that fails is cut into its tiles, so that only the tile
+    is left out that is at fault.
 
     Args:
         client: of the scheduler.
@@ -41,6 +43,9 @@ class Spread:
         self._client = client
         self._task = task
         self._renew = renew
+        # Units that nobody has yet. Dask counts the deaths of a worker for all that wait at it, and
+        # where workers come and go that is no fault of theirs.
+        self._waiting: deque[Unit] = deque()
         self._pending: dict[Any, tuple[Future[Any], Unit]] = {}
         # Futures that have ended, and blocks that are done.
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -62,9 +67,9 @@ class Spread:
         self._total = sum(map(len, units))
         self._client.subscribe_topic(self._task.name, self._hear)
         try:
-            for unit in units:
-                self._submit(unit)
-            while self._pending:
+            self._waiting.extend(units)
+            while self._waiting or self._pending:
+                self._hand_out()
                 yield from self._next()
         finally:
             self._client.unsubscribe_topic(self._task.name)
@@ -75,6 +80,12 @@ class Spread:
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         """For `Client.subscribe_topic`; called in the client's own thread."""
         self._messages.put(event[1]["blocks"])
+
+    def _hand_out(self) -> None:
+        """Give each worker a unit."""
+        workers = max(1, len(self._client.nthreads())) if self._waiting else 0
+        while self._waiting and len(self._pending) < workers:
+            self._submit(self._waiting.popleft())
 
     def _submit(self, unit: Unit) -> None:
         future = self._client.submit(
@@ -112,8 +123,7 @@ class Spread:
         """Begin what is missing of a unit again, tile by tile; note a tile that fails alone."""
         missing = [tile for tile in unit if tile.native not in self._reported]
         if len(unit) > 1:
-            for tile in missing:
-                self._submit([tile])
+            self._waiting.extendleft([tile] for tile in reversed(missing))
             return
         self._failed += [(tile.native, error) for tile in missing]
         if len(self._failed) >= _MOST_FAILED:
