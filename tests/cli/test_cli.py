@@ -15,6 +15,7 @@ from skimage.measure import label
 
 import napari_emda
 from napari_emda import cli
+from napari_emda.cli.console import print_table
 from napari_emda.data.box import Box
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
@@ -479,6 +480,13 @@ def test_tables_are_printed_and_progress_goes_to_standard_error(trained, phantom
     assert "IoU" in out
     assert "mitochondria" in out or "foreground" in out
     assert "score 001-histogram on" in err
+
+
+def test_no_path_in_a_table_is_cut(capsys):
+    path = "/very/long/" + "folder/" * 20 + "model.safetensors"
+    print_table("Models", ["name", "file"], [["mitochondria", path]])
+    cells = [line.split("│")[2].strip() for line in capsys.readouterr().out.splitlines()[4:-1]]
+    assert "".join(cells) == path
 
 
 def test_without_a_command_the_help_is_printed():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -143,7 +143,9 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     table = Table(title=Text(in_print(title)), title_justify="left")
     for index, column in enumerate(columns):
         numeric = all(row[index].replace(".", "").replace("-", "").isdigit() for row in rows)
-        table.add_column(column, justify="right" if rows and numeric else "left")
+        # Folded and not cut: a path must be whole to be copied.
+        justify: JustifyMethod = "right" if rows and numeric else "left"
+        table.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         # As text: a name in square brackets is no markup, and one with escapes is no command.
         table.add_row(*(Text(in_print(cell)) for cell in row))

@@ -275,7 +275,9 @@ def _print_object_scores(result: dict[str, Any]) -> None:
 def export(
     project: ProjectArgument,
     what: Annotated[str, typer.Option(help="See 'napari-emda formats'; mask, for example.")],
-    to: Annotated[Path, typer.Option(help="The file to write: .tif, .zarr, .csv, .ply or .zip.")],
+    to: Annotated[
+        Path, typer.Option(help="The file to write; 'napari-emda formats' lists the endings.")
+    ],
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
