@@ -41,7 +41,8 @@ def test_a_new_training_expects_what_the_points_have_measured(tmp_path, classes)
         _, low, high = report["classes"][name]["share"]
         assert low <= shares[k - 1] <= high
         assert shares[k - 1] == pytest.approx((truth == k).mean(), abs=0.05)
-        assert name in sentences[0]
+        interval = f"(95 % interval: {100 * low:.1f} to {100 * high:.1f} %)"
+        assert f"{name} {100 * shares[k - 1]:.3g} % {interval}" in sentences[0]
 
 
 @pytest.mark.parametrize(

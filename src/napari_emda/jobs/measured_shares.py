@@ -34,23 +34,34 @@ def with_measured_shares(project: Project, job: TrainJob) -> tuple[TrainJob, lis
         ]
     if asked.get("amounts") != "measured" or asked.get("measured_shares"):
         return job, []
-    shares = _measured(project)
+    shares, intervals = _measured(project)
     text = ",".join(f"{share:.4g}" for share in shares)
     # Four digits, so that it says what the training uses.
-    classes = zip(project.classes[1:], text.split(","), strict=True)
-    said = "; ".join(f"{name} {100 * float(share):.3g} %" for name, share in classes)
+    classes = zip(project.classes[1:], text.split(","), intervals, strict=True)
+    said = "; ".join(
+        f"{name} {100 * float(share):.3g} %{interval}" for name, share, interval in classes
+    )
     job = job.model_copy(update={"method_settings": {**asked, "measured_shares": text}})
     return job, [f"Expected in the target, as the check points have measured: {said}."]
 
 
-def _measured(project: Project) -> NDArray[np.float64]:
-    """Share of each class but the background in all targets that have enough check points."""
+def _measured(project: Project) -> tuple[NDArray[np.float64], list[str]]:
+    """Share of each class but the background in all targets that have enough check points.
+
+    Behind it, the 95 % intervals in percent as text; empty ones for several targets.
+    """
     shares = []
+    intervals = []
     voxels = []
     for target in project.volumes.targets():
         found = _report_of(project, target.name)
         if found is not None:
             shares.append([of_class.share[0] for of_class in found.classes.values()])
+            # Few points measure little, which nobody sees from the share alone.
+            intervals = [
+                f" (95 % interval: {100 * low:.1f} to {100 * high:.1f} %)"
+                for _, low, high in (of_class.share for of_class in found.classes.values())
+            ]
             voxels.append(math.prod(project.volumes.open(target.name).shape))
     if not shares:
         raise JobError(
@@ -58,7 +69,9 @@ def _measured(project: Project) -> NDArray[np.float64]:
             f"target has {FEWEST} answers: answer some with napari-emda check-points or under "
             "Annotate, give measured_shares=..., or choose amounts=source."
         )
-    return np.average(shares, axis=0, weights=voxels)
+    if len(shares) > 1:
+        intervals = [""] * len(intervals)
+    return np.average(shares, axis=0, weights=voxels), intervals
 
 
 def _report_of(project: Project, volume: str) -> Report | None:
