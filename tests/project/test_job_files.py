@@ -61,6 +61,16 @@ def test_a_job_file_is_read_as_it_was_written(job, tmp_path):
             '{"kind": "train", "project": "p", "method": "a", "settings": {"steps": 0}}',
             "settings.steps",
         ),
+        (
+            '{"kind": "train", "project": "p", "method": "a", "settings": {},'
+            ' "network_settings": 1}',
+            "network_settings",
+        ),
+        (
+            '{"kind": "export", "project": "p", "what": "mask", "to": "a.tif", "threshold": 0.5,'
+            ' "settings": 1}',
+            "settings",
+        ),
         ('{"kind": "predict", "project": "p", "format": 2}', "format"),
         ('{"kind": "predict", "project": "p", "color": 1}', "color"),
     ],

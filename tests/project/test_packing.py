@@ -224,6 +224,23 @@ def test_files_of_one_name_get_names_of_their_own(stored, tmp_path):
     assert missing_images(folder) == ["../image.tif", "../image-2.tif"]
 
 
+def test_names_that_other_systems_take_for_one_are_told_apart(stored, tmp_path):
+    with Project.create(tmp_path / "p") as project:
+        names = [
+            project.volumes.add(stored / "target.tif", "target", name=name).name
+            for name in ("Brain", "brain", "BRAIN")
+        ]
+    assert names == ["Brain", "brain_2", "BRAIN_3"]
+    # As versions before have named them.
+    shutil.copytree(stored, tmp_path / "s")
+    if (tmp_path / "s/p/runs/001-AUTO").exists():
+        return  # this system takes them for one itself
+    shutil.copytree(tmp_path / "s/p/runs/001-auto", tmp_path / "s/p/runs/001-AUTO")
+    with pytest.raises(JobError, match="rename the volume, run or file"):
+        packed(tmp_path / "s" / "p", tmp_path / "p.zip")
+    assert not (tmp_path / "p.zip").exists()
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -272,6 +289,26 @@ def test_what_was_unpacked_is_used_and_keeps_its_changes(packs, received):
     shutil.copy(packs["crops"], received)
     with pytest.raises(JobError, match="is not what"):
         opened(received)
+
+
+def test_of_two_that_unpack_at_once_both_have_the_project(received):
+    first = unpacked(received)
+    second = unpacked(received)
+    next(first)
+    next(second)
+    assert run(first) == run(second)
+    assert {path.name for path in received.parent.iterdir()} == {"brain.zip", "brain"}
+
+
+def test_what_comes_while_it_is_unpacked_stays(received):
+    work = unpacked(received)
+    next(work)
+    mine = received.with_suffix("")
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(JobError, match="rename one of them"):
+        run(work)
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(received, monkeypatch):

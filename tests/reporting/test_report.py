@@ -292,6 +292,14 @@ def test_markup_in_a_project_stays_text(hostile):
     assert "p<b>" in parsed.text
 
 
+@pytest.mark.parametrize("character", ["\ud800", "\u202e", "\x1b", "\0"])
+def test_characters_that_are_not_shown_are_written_as_escapes(folder, character):
+    entry = {"event": "finished", "result": {"device": f"a{character}b", "step": 2}}
+    (folder / "runs" / "001-auto" / "log.jsonl").write_text(json.dumps(entry) + "\n")
+    escape = character.encode("unicode_escape", "surrogatepass").decode()
+    assert f"device: a{escape}b" in report(folder).text
+
+
 NONSENSE = [None, True, "1", [], {}, 1e308, -1, "nan", 10**400, [[1]]]
 
 

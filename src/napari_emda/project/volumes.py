@@ -322,10 +322,11 @@ class Volumes:
         # Files may have longer names than volumes, whose names become parts of others.
         longest = LONGEST - _NUMBER_BYTES
         name = name.encode()[:longest].decode(errors="ignore").rstrip("._-")
-        taken = {entry.name for entry in self.entries}
+        # Where upper and lower case are the same, two volumes would share their annotations.
+        taken = {entry.name.casefold() for entry in self.entries}
         free = name
         count = 2
-        while free in taken:
+        while free.casefold() in taken:
             free = f"{name}_{count}"
             count += 1
         return free

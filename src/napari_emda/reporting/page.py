@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from napari_emda.data.names import in_print
 from napari_emda.io.atomic import write_text
 from napari_emda.project.project import Project
 from napari_emda.reporting.contents import Contents, contents_of
@@ -35,7 +36,8 @@ def write_report(project: Project, path: Path, *, overwrite: bool = False) -> Co
 def page(contents: Contents) -> str:
     """The text of the page.
 
-    Everything from the project is escaped: names of classes, volumes and files may be anybody's.
+    Everything from the project is escaped: names of classes, volumes and files may be anybody's. So
+    are characters that are not shown, which turn the text around them or are no UTF-8.
     """
     environment = Environment(
         loader=PackageLoader("napari_emda.reporting", "."),
@@ -45,4 +47,4 @@ def page(contents: Contents) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.jinja")
-    return template.render(report=contents, line_plot=line_plot) + "\n"
+    return in_print(template.render(report=contents, line_plot=line_plot)) + "\n"

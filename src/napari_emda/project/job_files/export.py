@@ -49,4 +49,5 @@ class ExportJob(ModelJob):
         rest = {key: value for key, value in values.items() if key not in old}
         # They were written for these two exports as well, which have no such settings.
         used = {} if values.get("what") in ("probabilities", "model") else old
-        return {**rest, "settings": {**used, **values.get("settings", {})}}
+        given = values.get("settings", {})
+        return {**rest, "settings": used | given if isinstance(given, dict) else given}

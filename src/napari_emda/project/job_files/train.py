@@ -42,9 +42,11 @@ class TrainJob(Job):
         """Read a job file of the first version, with the network's settings in ``settings``."""
         if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
             return values
+        given = values.get("network_settings", {})
+        if not isinstance(given, dict):
+            return values
         settings, network = split_network(values["settings"])
-        network |= values.get("network_settings", {})
-        return {**values, "settings": settings, "network_settings": network}
+        return {**values, "settings": settings, "network_settings": network | given}
 
     def settings_for(self, method: str) -> TrainSettings:
         """Default settings of a training that starts from the run of this one.

@@ -12,7 +12,7 @@ import hashlib
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal, get_args
 
@@ -170,28 +170,20 @@ def check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     """
     if len(members) > MOST_FILES:
         raise damaged(path, f"it holds more than {MOST_FILES} files")
-    # Folders by their names as systems compare them that ignore upper and lower case.
-    folders: dict[str, str] = {}
-    files: set[str] = set()
     for info in members:
-        problem = _problem_of(info)
-        name = info.filename
-        folded = _folded(name)
-        if not problem and folded in files:
-            problem = "differs from another one in upper and lower case at most"
-        for folder in map(str, PurePosixPath(name).parents) if not problem else ():
-            if folders.setdefault(_folded(folder), folder) != folder:
-                problem = "lies in a folder that differs from another one in case alone"
-        if problem:
-            raise damaged(path, f"the file '{name[:_LONGEST_PATH]}' in it {problem}")
-        files.add(folded)
-    if both := files & folders.keys():
-        raise damaged(path, f"'{min(both)}' in it is a file and a folder")
+        if problem := _problem_of(info):
+            name = info.filename[:_LONGEST_PATH]
+            raise damaged(path, f"the file '{name}' in it {problem}")
+    try:
+        check_distinct(info.filename for info in members)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
     # Entries that share their bytes would unfold to more than there is.
     if sum(info.file_size for info in members) > path.stat().st_size:
         raise damaged(path, "its files would be larger than itself")
+    names = {info.filename for info in members}
     for name in (MANIFEST, PROJECT):
-        if name not in files:
+        if name not in names:
             raise damaged(path, f"it has no '{name}'")
 
 
@@ -235,6 +227,27 @@ def check_member_name(name: str) -> None:
         # Windows drops dots and spaces at the end, and takes some names for devices.
         if part != part.rstrip(". ") or is_device(part) or set(part) & set('<>"|?*'):
             raise ValueError("Windows has no such files")
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Check that paths stay files of their own on systems that ignore upper and lower case.
+
+    Raises:
+        ValueError: two of them, or of their folders, would become one.
+    """
+    files: set[str] = set()
+    folders: dict[str, str] = {}
+    for name in names:
+        folded = _folded(name)
+        if folded in files:
+            raise ValueError(f"'{name}' differs from another file in upper and lower case at most")
+        for folder in map(str, PurePosixPath(name).parents):
+            other = folders.setdefault(_folded(folder), folder)
+            if other != folder:
+                raise ValueError(f"'{folder}' and '{other}' differ in upper and lower case alone")
+        files.add(folded)
+    if both := files & folders.keys():
+        raise ValueError(f"'{min(both)}' is a file and a folder")
 
 
 def _folded(name: str) -> str:

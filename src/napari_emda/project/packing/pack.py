@@ -7,7 +7,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -28,6 +28,7 @@ from napari_emda.project.packing.manifest import (
     Images,
     PackedFile,
     PackHeader,
+    check_distinct,
     check_member_name,
 )
 from napari_emda.project.packing.unpack import opened_pack
@@ -295,7 +296,7 @@ def _tree(folder: Path, place: str) -> Iterator[_Source]:
                 yield _Source(path.relative_to(folder).as_posix(), path)
 
 
-def _check_names(sources: Iterable[_Source]) -> None:
+def _check_names(sources: Sequence[_Source]) -> None:
     for source in sources:
         try:
             check_member_name(source.name)
@@ -303,6 +304,13 @@ def _check_names(sources: Iterable[_Source]) -> None:
             raise JobError(
                 f"'{source.name}' cannot be packed ({error}): rename the file or folder."
             ) from None
+    try:
+        check_distinct(source.name for source in sources)
+    except ValueError as error:
+        raise JobError(
+            f"The project cannot be packed, because other systems have no place for it ({error}): "
+            "rename the volume, run or file."
+        ) from None
 
 
 # -- writing ---------------------------------------------------------------------------------------

@@ -89,10 +89,7 @@ def unpacked(path: Path, folder: Path | None = None) -> Generator[Phase, None, P
         if _origin_of(folder) == pack.identity:
             return folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise JobError(
-                f"'{folder}' exists and is not what '{path.name}' holds: rename one of them, or "
-                "unpack it elsewhere (napari-emda unpack FILE.zip --to FOLDER)."
-            )
+            raise _in_the_way(path, folder)
         _check_room(folder, pack.size)
         with workspace(folder) as partial_folder:
             begun = partial_folder / folder.name
@@ -101,12 +98,27 @@ def unpacked(path: Path, folder: Path | None = None) -> Generator[Phase, None, P
             _check_project(path, begun, folder)
             (begun / ORIGIN).write_text(_Origin(pack=pack.identity).model_dump_json() + "\n")
             sync_tree(begun)
-            # An empty folder is replaced; Windows does not do so by itself.
-            with contextlib.suppress(FileNotFoundError):
-                folder.rmdir()
-            begun.rename(folder)
+            try:
+                # An empty folder is replaced; Windows does not do so by itself.
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rmdir()
+                begun.rename(folder)
+            except OSError:
+                # Another process may have unpacked it meanwhile.
+                if _origin_of(folder) == pack.identity:
+                    return folder
+                if os.path.lexists(folder):
+                    raise _in_the_way(path, folder) from None
+                raise
         sync(folder.parent)
     return folder
+
+
+def _in_the_way(path: Path, folder: Path) -> JobError:
+    return JobError(
+        f"'{folder}' exists and is not what '{path.name}' holds: rename one of them, or unpack it "
+        "elsewhere (napari-emda unpack FILE.zip --to FOLDER)."
+    )
 
 
 def missing_images(folder: Path) -> list[str]:
