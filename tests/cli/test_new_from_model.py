@@ -186,6 +186,10 @@ DAMAGES = {
     "path": (lambda values: values["model"].update(method="../x"), "not a model"),
     "pixel size": (lambda values: values["model"].update(pixel_size=float("nan")), "not a model"),
     "settings": (lambda values: values.update(training={"settings": [1]}), "not a model"),
+    "half a character": (
+        lambda values: values["model"]["network"]["settings"].update(attention="\ud800"),
+        "not a model",
+    ),
     "no training": (lambda values: values.pop("training"), "not a model"),
     "network": (lambda values: values["model"].update(network={"settings": 1}), "not a model"),
     "shares": (

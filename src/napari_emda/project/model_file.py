@@ -137,6 +137,8 @@ class ModelFile:
                 )
             if type(version) is not int or version < 1 or not header.whole:
                 raise ValueError
+            # ValueError for halves of characters, which no file of the project could hold.
+            json.dumps(values, ensure_ascii=False).encode()
             of_model, of_training = parts_of(values)
             model = StoredModel.model_validate(of_model)
             if not isinstance(of_training.get("settings", {}), dict):
