@@ -97,7 +97,7 @@ def _opened(path: Path, spacing: Spacing | None) -> Volume:
 
 
 def _as_json(listed: ListedModel) -> dict[str, Any]:
-    gap = listed.gap
+    domain_gap = listed.domain_gap
     return {
         "path": str(listed.path),
         **listed.model.description.model_dump(),
@@ -105,7 +105,9 @@ def _as_json(listed: ListedModel) -> dict[str, Any]:
         "classes": list(listed.model.classes),
         "pixel_size": listed.model.pixel_size,
         "unit": listed.model.unit,
-        "gap": None if gap is None else {"size": gap.size, "distance": round(gap.distance, 3)},
+        "gap": None
+        if domain_gap is None
+        else {"size": domain_gap.size, "distance": round(domain_gap.distance, 3)},
     }
 
 
@@ -125,7 +127,9 @@ def _print(listed: list[ListedModel]) -> None:
                 f"{one.model.pixel_size:g} {one.model.unit}",
                 about.licence or "-",
                 "-" if about.score is None else f"{about.score:.2f}",
-                "-" if one.gap is None else f"{one.gap.size} ({one.gap.distance:.1f})",
+                "-"
+                if one.domain_gap is None
+                else f"{one.domain_gap.size} ({one.domain_gap.distance:.1f})",
                 str(one.path),
             ]
         )

@@ -306,8 +306,8 @@ def _validator(
     source nor the header tells what objects of the predicted classes look like.
     """
     sources = volumes_of("source")
-    known = sources or header.shapes
-    if not settings.validations or not known or header.classes != classes:
+    shapes = sources or header.shapes
+    if not settings.validations or not shapes or header.classes != classes:
         return None
     # Without annotations too: a score that saw them would favour runs that were trained on them.
     targets = [replace(volume, labels=None, annotations=None) for volume in volumes_of("target")]

@@ -53,9 +53,9 @@ class SourceFree(Method):
         check_shares(settings, network)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         # A model of an earlier version does not know the grey values of its source: none change.
-        known: Domain = "source" if "source" in summary.quantiles else "target"
+        matched_domain: Domain = "source" if "source" in summary.quantiles else "target"
         self.match = HistogramMatch(
-            summary.quantiles_of("target"), summary.quantiles_of(known), summary.padding
+            summary.quantiles_of("target"), summary.quantiles_of(matched_domain), summary.padding
         )
 
     @property

@@ -133,7 +133,7 @@ def import_model(project: Project, file: ModelFile) -> tuple[str, str]:
         DataError: the target cannot be compared at the pixel size of the model.
     """
     volume = project.volumes.open(project.volumes.target().name)
-    domain, gap = nearest(file.model, volume)
+    domain, domain_gap = nearest(file.model, volume)
     run = project.runs.new(IMPORTED)
     try:
         _write(project, file, run, domain)
@@ -143,11 +143,11 @@ def import_model(project: Project, file: ModelFile) -> tuple[str, str]:
         with contextlib.suppress(OSError):
             run.path.parent.rmdir()
         raise
-    return run.name, _in_words(gap)
+    return run.name, _in_words(domain_gap)
 
 
 def _write(project: Project, file: ModelFile, run: RunFolder, domain: Domain | None) -> None:
-    known = domain or _measured(file.path)
+    kept_domain = domain or _measured(file.path)
     with file.path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     description = file.model.description.model_dump(mode="json")
@@ -158,19 +158,19 @@ def _write(project: Project, file: ModelFile, run: RunFolder, domain: Domain | N
     with replacing_file(run.checkpoint) as path:
         file.copy(
             path,
-            _values(file, known),
-            lambda name, entry, content: _tensor(name, entry, content, known),
+            _values(file, kept_domain),
+            lambda name, entry, content: _tensor(name, entry, content, kept_domain),
         )
 
 
-def _in_words(gap: DomainGap | None) -> str:
-    if gap is None:
+def _in_words(domain_gap: DomainGap | None) -> str:
+    if domain_gap is None:
         return (
             "The model is from a version that kept nothing of its volumes: it predicts as it is "
             "and can learn from annotated patches, and source_free adapts it without knowing the "
             "grey values and the class shares of its source."
         )
-    return gap.in_words()
+    return domain_gap.in_words()
 
 
 def _measured(path: Path) -> Domain:
@@ -188,21 +188,21 @@ def _measured(path: Path) -> Domain:
     return "source"
 
 
-def _tensor(name: str, entry: dict[str, Any], content: bytes, known: Domain) -> bytes:
+def _tensor(name: str, entry: dict[str, Any], content: bytes, kept_domain: Domain) -> bytes:
     """A tensor of the copy, where the domain that the model knows best is the source."""
     last = name.rsplit(".", 1)[-1]
     # One row for each domain.
     is_of_domains = last in _STATISTICS and [len(_DOMAINS)] == entry.get("shape", [])[:-1]
-    if known == "target" and is_of_domains:
+    if kept_domain == "target" and is_of_domains:
         half = len(content) // len(_DOMAINS)
         return content[half:] * len(_DOMAINS)
     # It brought the class shares of the old target to those of the source.
-    if known == "source" and last == _OFFSET:
+    if kept_domain == "source" and last == _OFFSET:
         return bytes(len(content))
     return content
 
 
-def _values(file: ModelFile, known: Domain) -> dict[str, Any]:
+def _values(file: ModelFile, kept_domain: Domain) -> dict[str, Any]:
     """The metadata of the copy, in the format of the file."""
     values = deepcopy(file.values)
     model, training = parts_of(values)
@@ -210,9 +210,9 @@ def _values(file: ModelFile, known: Domain) -> dict[str, Any]:
     model |= {key: 0.0 for key in _SMOOTHING if key in model}
     model["prediction_domain"] = "source"
     profiles = model.get("profiles", {})
-    if known in profiles:
-        shares = profiles[known].get("shares") or profiles.get("source", {}).get("shares", [])
-        model["profiles"] = {"source": profiles[known] | {"shares": shares}}
+    if kept_domain in profiles:
+        shares = profiles[kept_domain].get("shares") or profiles.get("source", {}).get("shares", [])
+        model["profiles"] = {"source": profiles[kept_domain] | {"shares": shares}}
     for key in _OF_TRAINING:
         training.pop(key, None)
     # The copy is a model to use, whose training is over.

@@ -40,12 +40,12 @@ class ListedModel:
     Attributes:
         path: of its file.
         model: what it says of itself.
-        gap: between the target and what the model knows; None if they were not compared.
+        domain_gap: between the target and what the model knows; None if they were not compared.
     """
 
     path: Path
     model: StoredModel
-    gap: DomainGap | None = None
+    domain_gap: DomainGap | None = None
 
     @property
     def name(self) -> str:
@@ -83,22 +83,26 @@ def by_gap(models: Sequence[ListedModel], target: Volume) -> list[ListedModel]:
         target: with a voxel size in nm.
     """
     # Models of one pixel size see the target alike.
-    looks: dict[tuple[float, str], Appearance | None] = {}
+    appearances: dict[tuple[float, str], Appearance | None] = {}
     compared = []
     for one in models:
         size = (one.model.pixel_size, one.model.unit)
-        if size not in looks:
-            looks[size] = _look(target, one.model)
-        look = looks[size]
-        gap = None if look is None else nearest(one.model, target, look)[1]
-        compared.append(replace(one, gap=gap))
+        if size not in appearances:
+            appearances[size] = _appearance_of(target, one.model)
+        appearance = appearances[size]
+        domain_gap = None if appearance is None else nearest(one.model, target, appearance)[1]
+        compared.append(replace(one, domain_gap=domain_gap))
     return sorted(
-        compared, key=lambda one: (one.gap is None, 0 if one.gap is None else one.gap.distance)
+        compared,
+        key=lambda one: (
+            one.domain_gap is None,
+            0 if one.domain_gap is None else one.domain_gap.distance,
+        ),
     )
 
 
-def _look(target: Volume, model: StoredModel) -> Appearance | None:
-    """How a target looks at the pixel size of a model; None if it cannot be seen so."""
+def _appearance_of(target: Volume, model: StoredModel) -> Appearance | None:
+    """How a target appearances at the pixel size of a model; None if it cannot be seen so."""
     if model.unit != target.grid.unit:
         return None
     try:

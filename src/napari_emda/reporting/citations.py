@@ -57,9 +57,9 @@ def cited(jobs: Iterable[TrainJob], regions: Iterable[Region], *, scored: bool) 
         keys += _of(strategies, name)
     if scored:
         keys.append("hesterberg2015")
-    known = references()
+    entries_by_key = references()
     # Other packages may give whole entries in place of keys.
-    entries = [known.get(key, key) for key in dict.fromkeys(keys)]
+    entries = [entries_by_key.get(key, key) for key in dict.fromkeys(keys)]
     return [program(), *entries]
 
 

@@ -202,8 +202,8 @@ class ModelStart(QWidget):
 
 def _entry(listed: ListedModel) -> str:
     structure = ", ".join(listed.model.classes[1:])
-    gap = "" if listed.gap is None else f" – gap: {listed.gap.size}"
-    return f"{listed.name} ({structure}){gap}"
+    domain_gap = "" if listed.domain_gap is None else f" – gap: {listed.domain_gap.size}"
+    return f"{listed.name} ({structure}){domain_gap}"
 
 
 def _in_words(listed: ListedModel) -> str:
@@ -214,5 +214,5 @@ def _in_words(listed: ListedModel) -> str:
     parts += [about.tissue] if about.tissue else []
     parts += [] if about.score is None else [f"IoU {about.score:.2f}"]
     parts += [f"licence {about.licence}"] if about.licence else []
-    gap = "" if listed.gap is None else f" {listed.gap.in_words()}"
-    return f"{listed.name}: {'; '.join(parts)}.{gap}"
+    domain_gap = "" if listed.domain_gap is None else f" {listed.domain_gap.in_words()}"
+    return f"{listed.name}: {'; '.join(parts)}.{domain_gap}"

@@ -105,11 +105,11 @@ def read_cluster_file(path: Path) -> ClusterFile:
             f"The cluster file '{path}' names the system '{name}'. {did_you_mean(name, systems)}"
         )
     system = systems[name]
-    known = _options_of(system)
+    options = _options_of(system)
     for key in values:
-        if key not in known:
+        if key not in options:
             raise SettingsError(
-                f"The cluster file '{path}' has no key '{key}'. {did_you_mean(str(key), known)}"
+                f"The cluster file '{path}' has no key '{key}'. {did_you_mean(str(key), options)}"
             )
     for key, value in values.items():
         if wanted := _wanted_of(key, value, name):
@@ -136,8 +136,8 @@ def _options_of(system: type[JobQueueCluster]) -> set[str]:
     # Each class passes on to the next one what it does not know.
     names = {
         name
-        for known in (JobQueueCluster, job_of(system), Job)
-        for name, parameter in inspect.signature(known).parameters.items()
+        for cls in (JobQueueCluster, job_of(system), Job)
+        for name, parameter in inspect.signature(cls).parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     return names - _DECIDED
