@@ -728,7 +728,7 @@ def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbo
     assert point[1].value == pytest.approx((50 + 16) / (100 + 16))
     assert "After 2 patches, it is too early to say" in annotate.curve.last.text()
     assert annotate.curve.last.text().endswith(" So far you changed 9.8% of their pixels.")
-    assert annotate.curve.summary.text().startswith("2 patches done in ")
+    assert annotate.curve.summary.text().startswith("2 patches done")
     assert "%" not in annotate.curve.summary.text()
     annotate.patches.add_drawn("target", Box((4, 0, 0), (5, 20, 20)))
     annotate.commands["done"]()
