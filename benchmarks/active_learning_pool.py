@@ -238,7 +238,7 @@ def ask(
     settings = QuerySettings(count=count, patch=left.patch, seed=seed)
     volume = learner.truth.without_labels()
     looking = candidate_features(
-        predictor, volume, strategy, settings, learner.folder, left, annotated
+        predictor, volume, strategy, settings, RunFolder(learner.folder), left, annotated
     )
     while True:
         try:

@@ -34,7 +34,9 @@ from benchmarks.adaptation import PROTOCOLS, emda
 from benchmarks.few_labels_data import CLASSES, DATA, Split, split, text
 from napari_emda.inference import checkpoint
 from napari_emda.project.project import Project
+from napari_emda.settings.training import LOSSES
 from napari_emda.training import model_selection
+from napari_emda.training.state import TrainingState
 
 P2 = PROTOCOLS["p2"]
 PAGE = Path(__file__).parents[1] / "docs" / "benchmark-few-labels.md"
@@ -152,12 +154,8 @@ def both(score: dict[str, Any]) -> float:
 def _by_losses(project: Path, run: str, steps: int) -> dict[str, str]:
     """The steps with the lowest losses, as names of models; the last step is the last model."""
     with Project.open(project) as opened:
-        losses = checkpoint.read_header(checkpoint.find(opened.run(run), "last")).losses
-    least = {
-        name: step
-        for name in model_selection.LOSSES
-        for step in model_selection.least(losses, name, steps)
-    }
+        losses = TrainingState.read(checkpoint.find(opened.run(run), "last")).losses
+    least = {name: step for name in LOSSES for step in model_selection.least(losses, name, steps)}
     return {name: "last" if step == steps else str(step) for name, step in least.items()}
 
 

@@ -160,7 +160,7 @@ def carry_out(
         start: `FORK` from a process that has imported torch, which saves some five seconds, or
             `SPAWN`. A forked process can use the GPU only if the first one has not touched it.
     """
-    context = multiprocessing.get_context(start)
+    context: Any = multiprocessing.get_context(start)
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(theirs, function, setting, arguments))

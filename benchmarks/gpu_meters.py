@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # torch's own, unlisted
 from torch.profiler import ProfilerActivity, profile
 
 GIB = 2**30

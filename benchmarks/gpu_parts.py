@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks import gpu_meters as meters
 from benchmarks.adaptation import FILES, GUARD
+from napari_emda.data.prefetch import prefetched
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -51,7 +52,7 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
-from napari_emda.training import loop
+from napari_emda.training import between_steps, loop
 from napari_emda.training.prior_matching import WEIGHT
 from napari_emda.training.trainer import Training
 
@@ -326,7 +327,7 @@ def _fitted(training: Training, size: Size, bare: float) -> Numbers:
         for name, method in (("draw", "batch"), ("to_device", "on_device"), ("step", "step")):
             counted = clock.timed(name, getattr(training, method))
             patched.enter_context(patch.object(training, method, counted))
-        waited = clock.waited_for("wait", loop.prefetched)
+        waited = clock.waited_for("wait", prefetched)
         patched.enter_context(patch.object(loop, "prefetched", waited))
         with contextlib.closing(loop.fit(training)) as events:
             first = _advance(events, size.warm)
@@ -493,7 +494,7 @@ def _watched_prediction(clock: meters.Clock) -> Iterator[None]:
 
     read = clock.timed("read", BlockReader.read)
     replayed = clock.timed("replay", Recorded._replayed)
-    waited = clock.waited_for("wait", section_window.prefetched)
+    waited = clock.waited_for("wait", prefetched)
     with (
         patch.object(BlockReader, "read", read),
         patch.object(Recorded, "_replayed", staticmethod(replayed)),
@@ -603,10 +604,10 @@ def _whole_run(setting: Setting, say: Say, job: TrainJob, truth: Path, box: str)
 def _watched_training(clock: meters.Clock) -> Iterator[None]:
     """Count what a training spends on other things than steps."""
     with (
-        patch.object(train_job, "prepare", clock.timed("prepare", train_job.prepare)),
-        patch.object(loop, "validate", clock.waited_for("looks", loop.validate)),
-        patch.object(loop, "save", clock.timed("saves", loop.save)),
-        patch.object(loop, "select", clock.waited_for("choosing", loop.select)),
+        patch.object(train_job, "prepare", clock.timed("prepare", prepare)),
+        patch.object(loop, "validate", clock.waited_for("looks", between_steps.validate)),
+        patch.object(loop, "save", clock.timed("saves", between_steps.save)),
+        patch.object(loop, "select", clock.waited_for("choosing", between_steps.select)),
     ):
         yield
 

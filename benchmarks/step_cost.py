@@ -23,7 +23,7 @@ from benchmarks.common import phantom_pair, training, wait
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import methods
 from napari_emda.settings.training import TrainSettings
-from napari_emda.training.loop import Training
+from napari_emda.training.trainer import Training
 
 BASELINE = "source_only"
 MOMENTS = 5

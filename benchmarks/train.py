@@ -21,7 +21,8 @@ from benchmarks import parser_of
 from benchmarks.common import phantom_pair, training, wait
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.settings.training import TrainSettings
-from napari_emda.training.loop import Training, fit
+from napari_emda.training.loop import fit
+from napari_emda.training.trainer import Training
 
 
 def fixed(work: Training, steps: int) -> float:

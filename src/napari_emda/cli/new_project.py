@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,20 +77,19 @@ def new(
         "target": independent or target_independent,
     }
     meaning = label_meaning(background, ignore, zero, one_is_background=True)
-    if model is not None and (source is not None or target is None):
-        raise JobError(
-            "--model starts without a source: give the image to be segmented with --target, "
-            "and leave out --source."
-        )
-    if source is None and (spacing is not None or meaning != LabelMeaning()):
-        option = "--zero, --background or --ignore" if spacing is None else "--spacing"
-        raise JobError(
-            f"{option} is about the source, and there is none: leave it out"
-            + (", or give --target-spacing for the target." if spacing is not None else ".")
-        )
-    if target is None and (target_spacing is not None or target_independent):
-        option = "--target-independent" if target_spacing is None else "--target-spacing"
-        raise JobError(f"{option} is about the target, and there is none: leave it out.")
+    _check_given(
+        has_source=source is not None,
+        has_target=target is not None,
+        has_model=model is not None,
+        of_source={
+            "--spacing": spacing is not None,
+            "--zero, --background or --ignore": meaning != LabelMeaning(),
+        },
+        of_target={
+            "--target-spacing": target_spacing is not None,
+            "--target-independent": target_independent,
+        },
+    )
     if model is None:
         names = names or DEFAULT_CLASSES
         entries, notices = create(
@@ -118,6 +117,30 @@ def new(
         as_json=as_json,
         print_text=lambda: _print_volumes(project, entries, str(result.get("run", ""))),
     )
+
+
+def _check_given(
+    *,
+    has_source: bool,
+    has_target: bool,
+    has_model: bool,
+    of_source: Mapping[str, bool],
+    of_target: Mapping[str, bool],
+) -> None:
+    """JobError if what is given does not go together; options by name, whether they are given."""
+    if has_model and (has_source or not has_target):
+        raise JobError(
+            "--model starts without a source: give the image to be segmented with --target, "
+            "and leave out --source."
+        )
+    volumes = {"source": (has_source, of_source), "target": (has_target, of_target)}
+    for volume, (is_there, options) in volumes.items():
+        useless = [option for option, is_given in options.items() if is_given]
+        if useless and not is_there:
+            instead = ", or give --target-spacing for the target" * (useless[0] == "--spacing")
+            raise JobError(
+                f"{useless[0]} is about the {volume}, and there is none: leave it out{instead}."
+            )
 
 
 def _print_volumes(project: Path, entries: Sequence[dict[str, Any]], run: str = "") -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from napari_emda.data.appearance import Appearance
 from napari_emda.data.intensity import QUANTILES
 from napari_emda.data.spectrum import Spectrum, check_spectrum
+from napari_emda.data.volume import Domain
 
 # Shares are counted in voxels and divided: they sum to 1 up to rounding.
 _ROUNDING = 1e-6
@@ -46,3 +50,13 @@ class DomainProfile:
         # NaN fails the comparisons, too.
         if self.shares and not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) < _ROUNDING):
             raise ValueError("The shares cannot be right")
+
+
+def _checked(profiles: dict[Domain, DomainProfile]) -> dict[Domain, DomainProfile]:
+    for profile in profiles.values():
+        profile.check()
+    return profiles
+
+
+Profiles = Annotated[dict[Domain, DomainProfile], AfterValidator(_checked)]
+"""What a model's header knows of each domain; values from a file are checked."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_emda.data.context import Context
-from napari_emda.data.domain_profile import DomainProfile
+from napari_emda.data.domain_profile import Profiles
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.model_description import ModelDescription
 from napari_emda.data.names import ShownName
@@ -74,7 +74,7 @@ class ModelHeader(BaseModel):
     unit: ShownName = "nm"
     statistics: dict[str, Statistics] = {}
     spectrum: Spectrum = ()
-    profiles: dict[Domain, DomainProfile] = {}
+    profiles: Profiles = {}
     shapes: tuple[Prior | None, ...] = ()
     description: ModelDescription = ModelDescription()
     context: int = Field(0, ge=0, le=MOST_CONTEXT)
@@ -97,13 +97,6 @@ class ModelHeader(BaseModel):
         for values in statistics.values():
             values.check()
         return statistics
-
-    @field_validator("profiles")
-    @classmethod
-    def _are_profiles(cls, profiles: dict[Domain, DomainProfile]) -> dict[Domain, DomainProfile]:
-        for profile in profiles.values():
-            profile.check()
-        return profiles
 
     @field_validator("spectrum")
     @classmethod

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_emda.data.domain_profile import DomainProfile
+from napari_emda.data.domain_profile import Profiles
 from napari_emda.data.model_description import ModelDescription
 from napari_emda.data.names import FileName, ShownName, in_print
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
@@ -81,20 +81,13 @@ class StoredModel(BaseModel):
     network: _Network
     pixel_size: float = Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)
     unit: ShownName = "nm"
-    profiles: dict[Domain, DomainProfile] = {}
+    profiles: Profiles = {}
     context: int = 0
     prediction_domain: Domain = "source"
     outputs: Literal["classes", "clusters"] = "classes"
     features_only: bool = False
     step: int = Field(0, ge=0)
     description: ModelDescription = ModelDescription()
-
-    @field_validator("profiles")
-    @classmethod
-    def _are_profiles(cls, profiles: dict[Domain, DomainProfile]) -> dict[Domain, DomainProfile]:
-        for profile in profiles.values():
-            profile.check()
-        return profiles
 
 
 @dataclass(frozen=True)
