@@ -3,15 +3,18 @@
     python -m benchmarks.quality DATA WORK                          # VNC and Lucchi, protocol P2
     python -m benchmarks.quality DATA WORK --protocol membranes     # must not become worse
     python -m benchmarks.quality DATA WORK --protocol phantom
+    python -m benchmarks.quality DATA WORK --pair vnc lucchi --seed 1      # one of several at once
 
 Data, halves and protocols are those of `adaptation.py`. Cells (pair, seed, row) are measured one
-after the other, in one thread, and noted in WORK/quality.jsonl; those that are there are not
-repeated, so the benchmark can be stopped and continued at any time. Tables of what has been
-measured go to standard output as Markdown, and with ``--write`` also to docs/benchmarks.md.
+after the other, on the GPU if there is one, else in one thread, and noted in WORK/quality.jsonl;
+those that are there are not repeated, so the benchmark can be stopped and continued at any time,
+and pairs and seeds can be measured by several processes. Tables of what has been measured go to
+standard output as Markdown, and with ``--write`` also to docs/benchmarks.md.
 
-Patches are drawn at random in the target's upper half, as many and as large as an annotator takes
-in an hour: 20 of 128 x 128 voxels. Fine-tuning starts from the run of `auto` of the same seed, with
-or without a common spectrum.
+Patches are drawn at random in the target's upper half, as large as an annotator is offered them:
+20 of 128 x 128 voxels, which takes an hour, or the first 5 of them. Fine-tuning starts from the run
+of `auto` of the same seed, with or without a common spectrum. Full supervision trains on all labels
+of that half.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ class Row:
     Attributes:
         name: of the row.
         settings: of the training, as on the command line.
-        start: row whose run it is fine-tuned from; empty for a training of `auto`.
+        start: row whose run it is fine-tuned from; empty for a training of its own.
+        patches: that are annotated.
+        method: of a training of its own.
         tiles: the run of ``start`` is not trained further, but calibrated on tiles.
         against: row to compare with.
     """
@@ -67,17 +72,25 @@ class Row:
     name: str
     settings: tuple[str, ...] = ()
     start: str = ""
+    patches: int = PATCHES
+    method: str = "auto"
     tiles: bool = False
     against: str = ""
 
 
 AUTO, SPECTRUM = "auto", "auto, common spectrum"
-LABELS, LABELS_SPECTRUM = "20 patches", "20 patches, common spectrum"
+FEW, LABELS, LABELS_SPECTRUM = "5 patches", "20 patches", "20 patches, common spectrum"
+FULL = "full supervision"
+# Rows with few patches come before those with more, which need these annotated as well.
 ROWS = (
     Row(AUTO),
     Row(SPECTRUM, ("spectrum=common",), against=AUTO),
     Row("auto, calibrated on tiles", start=AUTO, tiles=True, against=AUTO),
-    Row(LABELS, start=AUTO),
+    Row(FULL, method="source_only"),
+    Row(FEW, start=AUTO, patches=5, against=FULL),
+    Row("5 patches, agreement", ("agreement=1",), AUTO, 5, against=FEW),
+    Row("5 patches, common spectrum, agreement", ("agreement=1",), SPECTRUM, 5, against=FEW),
+    Row(LABELS, start=AUTO, against=FULL),
     Row("20 patches, agreement", ("agreement=1",), AUTO, against=LABELS),
     Row(LABELS_SPECTRUM, start=SPECTRUM, against=LABELS),
     Row("20 patches, common spectrum, agreement", ("agreement=1",), SPECTRUM, against=LABELS),
@@ -95,11 +108,11 @@ Done = dict[tuple[Pair, int, str], dict[str, Any]]
 
 
 class Trial:
-    """A project of one pair and seed, with a run for each row that trains.
+    """Projects of one pair and seed, with a run for each row that trains.
 
     Args:
         data: folder of the volumes.
-        work: where the project lies.
+        work: where the projects lie.
         name: of the protocol.
         pair: source and target.
         seed: of volumes' patches and of all trainings.
@@ -109,56 +122,63 @@ class Trial:
         self.protocol: Protocol = PROTOCOLS[name]
         self.seed = seed
         self.folder = work / "quality" / "-".join([name, *pair, str(seed)])
+        self.supervised = self.folder.with_name(f"{self.folder.name}-supervised")
         image, labels, _ = binned(data, work, pair[0], self.protocol.binning)
         other, self.truth, rows = binned(data, work, pair[1], self.protocol.binning)
         margin = GUARD // self.protocol.binning
         self.upper = f":,0:{rows // 2},:"
         self.lower = f":,{rows // 2 + margin}:{rows},:"
-        if self.folder.exists():
-            return
-        with Project.create(self.folder, ("background", "structure")) as project:
-            project.volumes.add(image, "source", labels=labels, name="source")
-            project.volumes.add(other, "target", name="target")
+        sources = {self.folder: (image, labels), self.supervised: (other, self.truth)}
+        for folder, source in sources.items():
+            if folder.exists():
+                continue
+            with Project.create(folder, ("background", "structure")) as project:
+                project.volumes.add(source[0], "source", labels=source[1], name="source")
+                project.volumes.add(other, "target", name="target")
 
     def measured(self, row: Row, start: dict[str, Any] | None) -> dict[str, Any]:
         """The scores of a row on the lower half; ``start`` is the result of the row it goes on."""
         if row.tiles:
             assert start is not None
             return {"iou": self._calibrated_on_tiles(str(start["run"]))}
-        trained = self._train(row, start)
-        scores = emda("score", self.folder, "--against", self.truth, "--box", self.lower)
+        folder = self.supervised if row.name == FULL else self.folder
+        trained = self._train(folder, row, start)
+        scores = emda("score", folder, "--against", self.truth, "--box", self.lower)
         keys = ("iou", "average_precision", "predicted_fraction", "foreground_fraction")
         return {key: scores[key] for key in keys} | {
             "run": trained["run"],
             "seconds": trained["seconds"],
         }
 
-    def _train(self, row: Row, start: dict[str, Any] | None) -> dict[str, Any]:
+    def _train(self, folder: Path, row: Row, start: dict[str, Any] | None) -> dict[str, Any]:
         steps = self.protocol.steps
-        method = ["--method", "auto"]
-        if start is None:
-            with Project.open(self.folder) as project:
-                if project.regions.all():
-                    raise SystemExit(f"{self.folder} is annotated already: delete it.")
+        method = ["--method", row.method]
+        settings = [*self.protocol.settings, *row.settings, f"target_box={self.upper}"]
+        if folder == self.supervised:
+            settings.append(f"source_box={self.upper}")
+        elif start is None:
+            self._annotate(0)
         else:
-            self._annotate()
+            self._annotate(row.patches)
             steps = FINE_STEPS
             method = ["--method", "finetune", "--from", str(start["run"])]
-        settings = (*self.protocol.settings, *row.settings, f"target_box={self.upper}")
         flags = [part for setting in settings for part in ("--set", setting)]
         flags += ["--profile", self.protocol.profile]
         flags += ["--steps", str(steps), "--seed", str(self.seed)]
-        return emda("train", self.folder, *method, *flags)
+        return emda("train", folder, *method, *flags)
 
-    def _annotate(self) -> None:
-        """Annotate all patches, unless they are."""
+    def _annotate(self, patches: int) -> None:
+        """Let the target have so many annotated patches."""
         with Project.open(self.folder) as project:
-            if project.regions.all():
-                return
+            annotated = len(project.regions.all())
+            if annotated > patches:
+                raise SystemExit(f"{self.folder} has more than {patches} patches: delete it.")
             truth = tifffile.imread(self.truth)
             upper = Box.parse(self.upper, truth.shape)
             side = PATCH // self.protocol.binning
-            squares = drawn(upper, PATCHES, side, self.seed)
+            squares = list(drawn(upper, PATCHES, side, self.seed))[annotated:patches]
+            if not squares:
+                return
             found = [{"volume": "target", "box": str(box)} for box in squares]
             for region in project.regions.suggest(found, "random", ""):
                 labels = (truth[region.voxels.slices] > 0).astype(np.uint8) + 1
@@ -256,8 +276,10 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--protocol", choices=("p2", "membranes", "phantom"), default="p2")
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")
+    parser.add_argument("--pair", nargs=2, help="source and target; else all of the protocol's")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("--rows", nargs="*", default=[], help="names of rows; all where absent")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/")
     options = parser.parse_args()
@@ -265,8 +287,9 @@ def main() -> None:
     protocol = PROTOCOLS[options.protocol]
     path = options.work / "quality.jsonl"
     rows = [row for row in ROWS if row.name in (options.rows or [row.name])]
-    for seed in range(options.seeds):
-        for pair in protocol.pairs:
+    pairs = protocol.pairs if options.pair is None else [tuple(options.pair)]
+    for seed in range(options.seeds) if options.seed is None else [options.seed]:
+        for pair in pairs:
             for row in rows:
                 done = results(path, options.protocol)
                 start = done.get((pair, seed, row.start))

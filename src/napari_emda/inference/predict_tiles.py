@@ -20,7 +20,12 @@ from napari_emda.inference.device import io_threads
 from napari_emda.inference.empty_chunks import Empty, voxels_of
 from napari_emda.inference.needed_outputs import NeededOutputs
 from napari_emda.inference.origin import averaging
-from napari_emda.inference.predictor import PackedAnswer, Predictor, outputs_smoothed_along_z
+from napari_emda.inference.predictor import (
+    PackedAnswer,
+    Predictor,
+    outputs_smoothed_along_z,
+    packed,
+)
 from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.section_window import images
 from napari_emda.inference.tiles import (
@@ -74,21 +79,27 @@ def predict_tiles(
         uncertainty=settings.uncertainty,
         object_maps=predictor.network.maps_objects,
     )
+    classes = predictor.network.classes
+    pack = Recorded(
+        partial(packed, classes=classes, uncertainty=settings.uncertainty),
+        enabled=predictor.compute.device.type == "cuda",
+        tolerance=0,
+    )
     sections = _sections(predictor, view, tiles, settings, context, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
         waiting: deque[tuple[Box, bool, Future[None]]] = deque()
         for tile, (outputs, empty) in zip(tiles, sections, strict=True):
-            packed = None
+            answer = None
             if outputs is not None:
                 finished = finish_tile(view, tile, without_neighbours(tile, outputs))
-                packed = PackedAnswer(
-                    finished, predictor.network.classes, uncertainty=settings.uncertainty
+                answer = PackedAnswer(
+                    pack(finished), finished.shape, classes, uncertainty=settings.uncertainty
                 )
             # Results that wait to be written are bounded. In order, so that the journal is too.
             while len(waiting) == threads:
                 yield _written(waiting)
-            written = writers.submit(write, tile, packed, empty)
-            waiting.append((tile.native, packed is None, written))
+            written = writers.submit(write, tile, answer, empty)
+            waiting.append((tile.native, answer is None, written))
         while waiting:
             yield _written(waiting)
 
@@ -176,11 +187,11 @@ def _writer(
         foreground = np.broadcast_to(nothing, (classes, *nothing.shape))
         write(tile.native, foreground, nothing if uncertainty else None, maps)
 
-    def unpack_and_write(tile: Tile, packed: PackedAnswer | None, empty: Empty) -> None:
-        if packed is None:
+    def unpack_and_write(tile: Tile, answer: PackedAnswer | None, empty: Empty) -> None:
+        if answer is None:
             write_background(tile)
             return
-        finite, foreground, maps, entropy = packed.unpack()
+        finite, foreground, maps, entropy = answer.unpack()
         # As a byte, NaN would be stored as certain background.
         if not finite.all():
             section = tile.native.start[0] + int(np.argmin(finite))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,26 +262,48 @@ def foreground_bytes(probabilities: Tensor) -> Bytes:
     return foreground_as_bytes(probabilities).cpu().numpy()
 
 
+def packed(outputs: Tensor, classes: int, *, uncertainty: bool) -> Tensor:
+    """A tile's result as bytes in a row, which `PackedAnswer` takes apart again.
+
+    Converted on the device and copied in one go: a quarter of the bytes.
+
+    Args:
+        outputs: B x C x H x W probabilities, or B x (C + 2) x H x W with maps of objects.
+        classes: C.
+        uncertainty: whether to include the entropy.
+
+    Returns:
+        uint8 on the same device: whether each section is free of NaN and infinity, the foreground
+        classes, the maps of objects and the entropy.
+    """
+    probabilities = outputs[:, :classes]
+    # A sum is NaN or infinite if one of its terms is: one reduction instead of a map.
+    finite = outputs.sum((1, 2, 3)).isfinite().to(torch.uint8)
+    tensors = [finite, foreground_as_bytes(probabilities), as_bytes(outputs[:, classes:])]
+    if uncertainty:
+        tensors.append(as_bytes(entropy(probabilities)))
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
 class PackedAnswer:
     """A tile's result, copied to the host while the network computes the next one.
 
     Args:
-        outputs: B x C x H x W probabilities, or B x (C + 2) x H x W with maps of objects, on any
-            device.
+        values: of `packed`.
+        shape: of the outputs, B, C or C + 2, H and W.
         classes: C.
-        uncertainty: whether to include the entropy.
+        uncertainty: whether the entropy is included.
     """
 
-    def __init__(self, outputs: Tensor, classes: int, *, uncertainty: bool) -> None:
-        probabilities = outputs[:, :classes]
-        # A sum is NaN or infinite if one of its terms is: one reduction instead of a map.
-        finite = outputs.sum((1, 2, 3)).isfinite().to(torch.uint8)
-        tensors = [finite, foreground_as_bytes(probabilities), as_bytes(outputs[:, classes:])]
+    def __init__(
+        self, values: Tensor, shape: Sequence[int], classes: int, *, uncertainty: bool
+    ) -> None:
+        count, channels, height, width = shape
+        maps = channels - classes
+        self._shapes = [(count,), (count, classes - 1, height, width), (count, maps, height, width)]
         if uncertainty:
-            tensors.append(as_bytes(entropy(probabilities)))
-        self._shapes = [tensor.shape for tensor in tensors]
-        # Converted on the device and copied in one go: a quarter of the bytes, one launch.
-        self._bytes = ToHost(torch.cat([tensor.flatten() for tensor in tensors]))
+            self._shapes.append((count, height, width))
+        self._bytes = ToHost(values)
 
     def unpack(self) -> tuple[Bytes, Bytes, Bytes | None, Bytes | None]:
         """Wait for the copy; any thread may call this.
@@ -289,7 +313,7 @@ class PackedAnswer:
             B x (C - 1) x H x W; bytes of the maps of objects, B x 2 x H x W, or None; bytes of the
             entropy, B x H x W, or None.
         """
-        ends = np.cumsum([shape.numel() for shape in self._shapes])[:-1]
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes])[:-1]
         flat_arrays = np.split(self._bytes.wait(), ends)
         finite, foreground, maps, *uncertainty = (
             array.reshape(shape) for array, shape in zip(flat_arrays, self._shapes, strict=True)

@@ -1,4 +1,4 @@
-"""A network's forward pass recorded as a CUDA graph: one launch per block instead of a hundred.
+"""What is computed of a block recorded as a CUDA graph: one launch instead of a hundred.
 
 A GPU finishes the kernels of a small network faster than the CPU can launch them. All blocks of a
 prediction but those at the edges have one shape, so the launches can be recorded once.
@@ -22,7 +22,7 @@ _WARM_UP_CALLS = 3
 # keeps its input and output in the GPU's memory.
 _MAX_SHAPES = 9
 
-# Largest difference between a probability from the first replay and one from the function. bfloat16
+# Largest difference between a probability from the first replay and one from the network. bfloat16
 # has 8 significant bits.
 _TOLERANCE = 0.02
 
@@ -46,11 +46,13 @@ class Recorded:
         function: must not draw random numbers, must not read values on the host, and must use the
             same weights in each call.
         enabled: whether anything is recorded.
+        tolerance: largest difference between a value of the first replay and the function's.
     """
 
-    def __init__(self, function: Function, *, enabled: bool) -> None:
+    def __init__(self, function: Function, *, enabled: bool, tolerance: float = _TOLERANCE) -> None:
         self._function = function
         self._enabled = enabled
+        self._tolerance = tolerance
         self._calls: Counter[torch.Size] = Counter()
         self._records: dict[torch.Size, _Record] = {}
         # Handle of torch's memory pool, which all records share: only one is replayed at a time.
@@ -79,7 +81,8 @@ class Recorded:
         result = self._function(image)
         try:
             record = self._record(image)
-            if (self._replayed(record, image) - result).abs().max() <= _TOLERANCE:
+            difference = self._replayed(record, image).float() - result.float()
+            if difference.abs().max() <= self._tolerance:
                 self._records[image.shape] = record
             else:
                 self._enabled = False

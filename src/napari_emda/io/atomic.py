@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_emda.errors import DataError, naming
@@ -67,6 +67,39 @@ def replacing_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     # The rename is an entry in the folder, which has to reach the disk as well.
     if durable:
         sync(path.parent)
+
+
+def replace_content(path: Path, content: bytes) -> None:
+    """Replace one of many small files that can be computed again, in few system calls.
+
+    Each call gives Python's lock away, and a thread that computes beside it waits to get it back:
+    with `replacing_file`, a GPU would wait for the names of files rather than for their content.
+    Nothing is synced. What a killed program has left is not looked for here, see `clear_tree`.
+
+    Args:
+        path: its folder is made if there is none.
+        content: of the new file.
+    """
+    partial = partial_path(path, path.suffix)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with naming(path):
+        try:
+            descriptor = os.open(partial, flags, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(partial, flags, 0o666)
+        try:
+            try:
+                remaining = memoryview(content)
+                while remaining:
+                    remaining = remaining[os.write(descriptor, remaining) :]
+            finally:
+                os.close(descriptor)
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
 
 
 @contextmanager

@@ -50,8 +50,8 @@ class CheckedStore(LocalStore):
     ) -> None:
         super().__init__(root, read_only=read_only)
         self._follow_links = follow_links
-        # Folders that were looked at: a store has thousands of chunks in few of them.
-        self._checked: set[Path] = set()
+        # Folders that were looked at, by key: a store has thousands of chunks in few of them.
+        self._checked: dict[str, Path] = {}
         if not follow_links:
             refuse_link(self.root)
 
@@ -65,20 +65,26 @@ class CheckedStore(LocalStore):
         Raises:
             JobError: it is or leads through a link, or is a special file or too large.
         """
-        path = self.root
-        *folders, name = [part for part in key.split("/") if part] or [""]
-        for folder in folders:
-            path = path / folder
-            if path not in self._checked:
-                self._refuse(path)
-                self._checked.add(path)
-        path = path / name
-        self._refuse(path)
+        folder, _, name = key.rpartition("/")
+        path = self._checked.get(folder) or self._check_folder(folder)
+        if name:
+            path = path / name
+            self._refuse(path)
         if name in _METADATA and path.exists() and path.stat().st_size > LARGEST_JSON:
             raise JobError(
                 f"'{in_print(str(path))}' is far too large for what it describes: restore it from "
                 "a backup."
             )
+        return path
+
+    def _check_folder(self, key: str) -> Path:
+        """The path of a folder, once all folders that lead to it were looked at."""
+        path = self.root
+        self._refuse(path)
+        for part in filter(None, key.split("/")):
+            path = path / part
+            self._refuse(path)
+        self._checked[key] = path
         return path
 
     def _refuse(self, path: Path) -> None:

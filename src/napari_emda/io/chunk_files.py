@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Endian, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from napari_emda.io.atomic import replacing_file
+from napari_emda.io.atomic import replace_content
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checked_zip import CheckedZip
 from napari_emda.io.chunks import Chunks
@@ -62,19 +62,22 @@ class ChunkFiles(Chunks):
             values: of the box's shape and the array's dtype.
         """
         spans = self._spans(key)
-        if spans is not None:
-            with self._lock:
-                self._unsynced.update(map(self._file, self._chunk_indices(spans)))
-        if spans is None or not isinstance(self._codec, Zstd):
+        if spans is None:
             with self._lock:
                 self.array[key] = values
             return
-        for index in self._chunk_indices(spans):
+        files = {index: self._file(index) for index in self._chunk_indices(spans)}
+        with self._lock:
+            self._unsynced.update(files.values())
+            if not isinstance(self._codec, Zstd):
+                self.array[key] = values
+                return
+        for index, file in files.items():
             _, in_box = self._overlap(index, spans)
             part = values[in_box]
             # A chunk that is written completely needs no lock: no other box touches it.
             if part.shape == self._shape_in_array(index):
-                self._write_chunk(index, part)
+                self._write_chunk(file, part)
                 continue
             starts = [low + side.start for (low, _), side in zip(spans, in_box, strict=True)]
             box = tuple(slice(low, low + n) for low, n in zip(starts, part.shape, strict=True))
@@ -121,8 +124,7 @@ class ChunkFiles(Chunks):
         key = self.array.metadata.encode_chunk_key(index)
         return f"{self.array.path}/{key}".lstrip("/")
 
-    def _write_chunk(self, index: tuple[int, ...], values: NDArray[Any]) -> None:
-        file = self._file(index)
+    def _write_chunk(self, file: Path, values: NDArray[Any]) -> None:
         if (values == self._fill_value).all():
             file.unlink(missing_ok=True)
             return
@@ -130,10 +132,8 @@ class ChunkFiles(Chunks):
         if values.shape != self.chunks:
             padding = [(0, n - size) for n, size in zip(self.chunks, values.shape, strict=True)]
             values = np.pad(values, padding, constant_values=self._fill_value)
-        file.parent.mkdir(parents=True, exist_ok=True)
         # Renamed, so that a reader never sees half a chunk. Many are synced together, later.
-        with replacing_file(file, durable=False) as partial:
-            partial.write_bytes(self._codec.encode(np.ascontiguousarray(values)))
+        replace_content(file, self._codec.encode(np.ascontiguousarray(values)))
 
 
 def _codec_of(array: zarr.Array[Any]) -> Any:

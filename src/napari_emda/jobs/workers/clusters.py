@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dask
 import psutil
 from distributed import Client, LocalCluster, Security, SpecCluster, Status
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 # Pages on the work for a browser would be open to everybody. A port is needed all the same: any
 # that is free.
 _NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+# Tasks run in a thread, and glibc returns what threads free to the kernel: it would fault the pages
+# of each block in again, half of the time of a small network. One arena is that of the main thread,
+# see `configure_process`.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 # Seconds between two looks whether the queue has taken the jobs.
 _LOOK = 0.05
 # Seconds for a cluster to end what is left of it.
@@ -52,6 +57,9 @@ def on_this_computer(workers: int) -> Iterator[Client]:
         silence_logs=logging.CRITICAL,
     )
     _silence_libraries()
+    for name, value in _ENVIRONMENT.items():
+        # Before a worker starts: glibc reads it once. `env` of dask would come later.
+        dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value})
     cluster.scale(workers)
     try:
         with Client(cluster, set_as_default=False) as client:
@@ -103,6 +111,8 @@ def of_queue(path: Path, workers: int, project: Path) -> Iterator[Client]:
     shared = Path(options.pop("shared_temp_directory", None) or project)
     options["scheduler_options"] = _NO_DASHBOARD | options.get("scheduler_options", {})
     resources = ["--resources", f"{RESOURCE}=1"]
+    exports = [f"export {name}={value}" for name, value in _ENVIRONMENT.items()]
+    options["job_script_prologue"] = [*exports, *(options.get("job_script_prologue") or ())]
     options["worker_extra_args"] = [*(options.get("worker_extra_args") or ()), *resources]
     with workspace(shared / "workers") as folder:
         options["security"] = _security_in(folder)
