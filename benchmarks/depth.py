@@ -3,6 +3,8 @@
     python -m benchmarks.depth results.jsonl --seconds 600 --seeds 3
     python -m benchmarks.depth results.jsonl --size p2 --seconds 150
     python -m benchmarks.depth results.jsonl --kinds supervised --data vnc --depths 2-D 3-D
+    python -m benchmarks.depth costs.json --costs             # of steps, for a GPU
+    python -m benchmarks.depth results.jsonl --size p2 --device cuda --costs-of costs.json
     python -m benchmarks.depth results.jsonl --table          # what is there, as Markdown
     python -m benchmarks.depth - --speed                      # of predictions
 
@@ -19,7 +21,8 @@ protocol P2 (benchmarks/adaptation.py), which converge within minutes on one cor
 The lower half is scored, and 64 voxels in between are left out. A network that sees more sections
 costs more per step: before each training a few steps are timed, and it gets as many steps as fit
 into the seconds, so that its learning rate falls to the end. Processor time counts, not the clock;
-what a training does between its steps is left out for all alike.
+what a training does between its steps is left out for all alike. On a GPU, a training takes as many
+steps as one core would do in the seconds, by what was measured of that core before.
 
 Beside the IoU of the whole lower half, supervised trainings say what one bad section does: every
 fifth section is black, shifted by 20 pixels or has another contrast, and only the sections before
@@ -199,13 +202,15 @@ def _patches(labels: NDArray[np.uint8], box: Box, seed: int) -> NDArray[np.uint8
     return annotations
 
 
-def _training(cell: Cell, volumes: list[Volume], folder: Path, **values: Any) -> Training:
+def _training(
+    cell: Cell, volumes: list[Volume], folder: Path, device: str, **values: Any
+) -> Training:
     method = {"supervised": "source_only", "patches": "finetune", "auto": "auto"}[cell.kind]
     seen, network = DEPTHS[cell.depth]
     small, small_network, stacks = SIZES[cell.size]
     chosen = small | seen | (stacks if cell.depth == "3-D" else {}) | values
     settings = TrainSettings.for_profile(
-        "fast", seed=cell.seed, device="cpu", precision="32", **chosen
+        "fast", seed=cell.seed, device=device, precision="32", **chosen
     )
     return training(method, settings, volumes, folder, small_network | network, validates=True)
 
@@ -219,19 +224,25 @@ def seconds_per_step(timed: Training) -> float:
     return (time.process_time() - began) / _TIMED
 
 
-def measured(cell: Cell, data: Path) -> dict[str, Any]:
+def cost(cell: Cell, data: Path) -> float:
+    """Processor seconds of a step on this core."""
+    volumes, boxes, _, _ = _volumes(cell, data)
+    with tempfile.TemporaryDirectory() as folder:
+        return seconds_per_step(_training(cell, volumes, Path(folder), "cpu", **boxes))
+
+
+def measured(cell: Cell, data: Path, device: str, per_step: float) -> dict[str, Any]:
     """Train, predict the volume and score it."""
     volumes, boxes, scored, box = _volumes(cell, data)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        per_step = seconds_per_step(_training(cell, volumes, folder / "timed", **boxes))
         steps = max(1, round(cell.seconds / per_step))
-        work = _training(cell, volumes, folder / "run", steps=steps, **boxes)
+        work = _training(cell, volumes, folder / "run", device, steps=steps, **boxes)
         began = time.process_time()
         for _ in fit(work):
             pass
         took = time.process_time() - began
-        predictor = Predictor.load(folder / "run", "cpu", "32")
+        predictor = Predictor.load(folder / "run", device, "32")
         settings = PredictSettings(uncertainty=False)
         for _ in predict(predictor, scored.without_labels(), settings, RunFolder(folder / "run")):
             pass
@@ -353,6 +364,9 @@ def main() -> None:
     parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=list(DEPTHS))
     parser.add_argument("--kinds", nargs="+", choices=ON, default=list(ON))
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of trainings")
+    parser.add_argument("--costs", action="store_true", help="measure those of steps only")
+    parser.add_argument("--costs-of", type=Path, help="file of --costs, instead of timing steps")
     parser.add_argument("--table", action="store_true", help="print what is there only")
     parser.add_argument("--speed", action="store_true", help="time predictions only")
     arguments = parser.parse_args()
@@ -361,16 +375,17 @@ def main() -> None:
         torch.set_num_threads(1)
         print("\n".join(speeds(rounds=5)))
         return
+    if arguments.costs:
+        measure_costs(arguments)
+        return
     if not arguments.table:
         run(arguments)
     print("\n".join(table(read(arguments.results))))
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Measure all cells that have no result yet; seed by seed, so that a part is a whole table."""
-    configure_process(1, polite=False)
-    torch.set_num_threads(1)
-    cells = [
+def _cells(arguments: argparse.Namespace) -> list[Cell]:
+    """Seed by seed, so that a part is a whole table."""
+    return [
         Cell(kind, data, depth, seed, arguments.seconds, arguments.size)
         for seed in range(arguments.seeds)
         for kind in arguments.kinds
@@ -378,11 +393,33 @@ def run(arguments: argparse.Namespace) -> None:
         if data in arguments.data
         for depth in arguments.depths
     ]
+
+
+def _kind_of(cell: Cell) -> str:
+    return " ".join((cell.size, cell.kind, cell.data, cell.depth))
+
+
+def measure_costs(arguments: argparse.Namespace) -> None:
+    """Write the processor seconds of a step of each kind of training."""
+    torch.set_num_threads(1)
+    costs = {}
+    for cell in _cells(arguments):
+        if cell.seed == 0:
+            costs[_kind_of(cell)] = cost(cell, arguments.folder)
+            arguments.results.write_text(json.dumps(costs, indent=1))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure all cells that have no result yet."""
+    configure_process(1, polite=False)
+    torch.set_num_threads(1)
+    costs = json.loads(arguments.costs_of.read_text()) if arguments.costs_of else {}
     done = read(arguments.results)
-    for cell in cells:
+    for cell in _cells(arguments):
         if cell in done:
             continue
-        result = measured(cell, arguments.folder)
+        per_step = costs.get(_kind_of(cell)) or cost(cell, arguments.folder)
+        result = measured(cell, arguments.folder, arguments.device, per_step)
         with arguments.results.open("a") as file:
             print(json.dumps({"cell": vars(cell), "result": result}), file=file, flush=True)
 
