@@ -95,6 +95,7 @@ PROTOCOLS = {
         REAL, 2, 2000, "fast", ("patch=128", "base_channels=16", "depth=4", "batch=8"), _FEW
     ),
     "membranes": Protocol(MEMBRANES, 2, 1000, "fast", _P2, _FEW),
+    "native": Protocol(REAL, 1, 2000, "standard"),
     "gpu": Protocol(REAL, 1, 10_000, "standard"),
     "phantom": Protocol((("phantom_a", "phantom_b"),), 1, 250, "test"),
 }

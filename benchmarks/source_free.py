@@ -157,6 +157,7 @@ def main() -> None:
         "--pair", nargs=2, help="source and target; all of the protocol's if absent"
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("--rows", nargs="*", default=[], help="names of rows; all where absent")
     parser.add_argument("--set", action="append", default=[], help="of source_free, as in `train`")
     options = parser.parse_args()
@@ -167,7 +168,7 @@ def main() -> None:
     pairs = [tuple(options.pair)] if options.pair else list(protocol.pairs)
     lines = path.read_text().splitlines() if path.exists() else []
     cells = [json.loads(line) for line in lines]
-    for seed in range(options.seeds):
+    for seed in range(options.seeds) if options.seed is None else [options.seed]:
         for pair in pairs:
             for row in (row for row in ROWS if row.name in (options.rows or [row.name])):
                 name = " ".join([row.name, *options.set])
