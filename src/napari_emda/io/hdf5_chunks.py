@@ -11,7 +11,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from imagecodecs import deflate_decode
 from numcodecs import Fletcher32, Shuffle
 from numpy.typing import NDArray
 
@@ -74,6 +73,9 @@ class Hdf5Chunks(Chunks):
             if skipped >> number & 1:
                 continue
             if name == _GZIP:
+                # It takes a while to load.
+                from imagecodecs import deflate_decode
+
                 # It fails if there is more than that, before it is unpacked.
                 content = deflate_decode(content, out=expected + _CHECKSUM_BYTES * has_checksum)
             elif name == _CHECKSUM:
