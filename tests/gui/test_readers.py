@@ -10,10 +10,10 @@ import pytest
 from napari.layers import Layer
 from napari.layers._source import layer_source
 
+from napari_emda._gui.common.layer_images import images_of
 from napari_emda._gui.common.layer_volumes import path_of, sizes_of, spacing_of
 from napari_emda._gui.common.volume_mark import opened_from
 from napari_emda._gui.readers import get_reader
-from napari_emda.errors import DataError
 from napari_emda.io.read import open_image
 
 VOLUME = np.random.default_rng(0).integers(0, 250, (5, 33, 41), dtype=np.uint8)
@@ -63,8 +63,9 @@ def test_channels_are_layers(tmp_path):
     assert (first.name, second.name) == ("a_channel0", "a_channel1")
     many = np.zeros((9, 5, 33, 41), np.uint8)
     nrrd.write(str(tmp_path / "b.nrrd"), many, {"encoding": "raw"}, index_order="C")
-    with pytest.raises(DataError, match=r"as in 'b\.nrrd\?channel=0'"):
-        opened(tmp_path / "b.nrrd")
+    (only,) = opened(tmp_path / "b.nrrd")
+    assert only.name == "b_channel0"
+    assert images_of(only).question.axes == {"c": 9}
 
 
 def test_a_voxel_size_that_is_not_known_is_not_made_up(tmp_path):

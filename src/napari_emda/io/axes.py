@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,6 @@ from napari_emda.data.lazy import AxisView
 from napari_emda.errors import DataError, listed
 from napari_emda.io.location import Part, SeveralImages, axis_word
 from napari_emda.io.raw_voxels import RawVoxels
-
-# Images of a file that are named to those who may open all of them.
-_MOST = 16
 
 
 def _unnamed(shape: tuple[int, ...]) -> list[str]:
@@ -173,20 +169,16 @@ def _too_many(
 ) -> SeveralImages:
     """The question which of several images is meant."""
     sizes = ", ".join(f"{axis_word(name)} {n}" for name, n in zip(names, shape, strict=True))
-    # Without names, one of the long axes holds the sections.
+    # Without names, the last of the long axes holds the sections.
     if names[left[0]].startswith("axis"):
-        left = left[:1]
+        left = left[:-1] or left
     words = [axis_word(names[axis]) for axis in left]
     choice = "&".join(f"{word}=0" for word in words)
     wanted = listed([f"position of {w}" if w.startswith("axis") else w for w in words])
-    positions = itertools.islice(itertools.product(*(range(shape[axis]) for axis in left)), _MOST)
-    letters = [names[axis] for axis in left]
-    parts = [
-        Part(part.inside, {**part.at, **dict(zip(letters, position, strict=True))})
-        for position in positions
-    ]
-    return SeveralImages(
+    return SeveralImages.along(
         f"{file} has {len(shape)} axes ({sizes}), but a volume has z, y and x: choose one "
         f"{wanted} by its number from 0 on, as in '{file}?{choice}'.",
-        parts,
+        part,
+        {names[axis]: shape[axis] for axis in left},
+        shape,
     )

@@ -10,8 +10,10 @@ A project stores these texts in place of a path. A file that has such a name its
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,8 @@ _CHOICE = re.compile(r"\?((?:[a-z]\w*=\d{1,9}&?)+)$", re.IGNORECASE)
 # What users write for the axes that files call by one letter.
 AXES = {"channel": "c", "time": "t"}
 _WORDS = {letter: word for word, letter in AXES.items()}
+# Images along axes that are named to those who may open all of them.
+_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,43 @@ WHOLE = Part()
 
 
 class SeveralImages(DataError):
-    """A file holds several images, and none of them was chosen.
+    """A file or array holds several images, and none of them was chosen.
 
     Attributes:
         parts: the images, or the first of many.
+        axes: length of the axes along which a position has to be chosen, by their names; empty
+            where one of ``parts`` is meant.
+        shape: of the array that has these axes.
     """
 
-    def __init__(self, text: str, parts: Sequence[Part]) -> None:
+    def __init__(
+        self,
+        text: str,
+        parts: Sequence[Part],
+        axes: Mapping[str, int] | None = None,
+        shape: Sequence[int] = (),
+    ) -> None:
         super().__init__(text)
         self.parts = tuple(parts)
+        self.axes = dict(axes or {})
+        self.shape = tuple(shape)
+
+    @classmethod
+    def along(
+        cls, text: str, part: Part, axes: Mapping[str, int], shape: Sequence[int]
+    ) -> SeveralImages:
+        """Those at all positions along some axes, besides what is chosen already."""
+        positions = itertools.product(*(range(length) for length in axes.values()))
+        parts = [
+            Part(part.inside, {**part.at, **dict(zip(axes, position, strict=True))})
+            for position in itertools.islice(positions, _MOST)
+        ]
+        return cls(text, parts, axes, shape)
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return math.prod(self.axes.values()) if self.axes else len(self.parts)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 import tifffile
 
 from napari_emda.data.array import Array
-from napari_emda.errors import DataError
-from napari_emda.io.location import Part
+from napari_emda.io.location import Part, SeveralImages
 
 # Fiji and many scripts store a plain stack along the channel axis, so a longer "channel" axis is
 # taken for sections. Images seldom have more than 4 channels, and volumes seldom so few sections.
@@ -49,7 +48,7 @@ def axis_names(series: tifffile.TiffPageSeries, part: Part, path: Path) -> list[
         path: of the file, for the message.
 
     Raises:
-        DataError: a few channels, which may be sections.
+        SeveralImages: a few channels, which may be sections.
     """
     squeeze = ends_in_ones(series)
     letters = series.get_axes(squeeze).lower()
@@ -70,10 +69,13 @@ def axis_names(series: tifffile.TiffPageSeries, part: Part, path: Path) -> list[
     (axis,) = long_axes
     count = shape[axis]
     if names[axis] == "c" and count <= MOST_CHANNELS:
-        raise DataError(
+        raise SeveralImages.along(
             f"{path.name} has {count} channels, but a volume has one: choose one by its number "
             f"from 0 on, as in '{path.name}?channel=0', or, if they are {count} sections, set "
-            f"channels to 1 and slices to {count} in Fiji (Image > Properties) and save it again."
+            f"channels to 1 and slices to {count} in Fiji (Image > Properties) and save it again.",
+            part,
+            {"c": count},
+            shape,
         )
     # An axis of one section gives its name to the one that holds them.
     names = ["one" if name == "z" else name for name in names]

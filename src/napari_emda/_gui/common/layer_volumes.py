@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -24,6 +25,9 @@ Triple = tuple[float, float, float]
 ASSUMED = "napari-emda: voxel size assumed"
 # Key of `Layer.metadata`: which image of the layer's file it shows, see `io.location`.
 PART = "napari-emda: part of the file"
+# The files of layers that the dock has opened. Not in their metadata, which napari copies with a
+# layer: the copy may be changed.
+_FILES: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
 # Pixels between those that are compared to tell grey from colour, along y and x.
 _GREY_STEP = 8
 
@@ -65,7 +69,7 @@ def is_plain(layer: Layer) -> bool:
 
 def array_of(layer: Layer) -> Array:
     """The voxels of a layer as (z, y, x), at the finest level."""
-    data = _data(layer)
+    data = finest(layer)
     if is_plain(layer) and layer.ndim == 3:
         whole: Array = data
         return whole
@@ -163,7 +167,7 @@ def file_of(layer: Layer) -> Stored | None:
 
 def not_a_volume(layer: Layer) -> str:
     """Why a folder that napari has opened is no volume; empty if it may be, and for files."""
-    path = layer.source.path
+    path = source_of(layer)
     # What this package reads itself is checked with its file.
     if path is None or not Path(path).is_dir() or file_of(layer) is not None:
         return ""
@@ -195,8 +199,19 @@ def path_of(layer: Layer) -> Path | None:
 
 def location_of(layer: Layer) -> Path | None:
     """Where a layer was opened from, with the part of the file; None if it was not."""
-    path = layer.source.path
+    path = source_of(layer)
     return None if path is None else Path(f"{path}{layer.metadata.get(PART, '')}")
+
+
+def source_of(layer: Layer) -> str | None:
+    """The file or folder that a layer was opened from; None if it was not."""
+    path: str | None = layer.source.path or _FILES.get(layer)
+    return path
+
+
+def note_source(layer: Layer, file: Path) -> None:
+    """Note from which file the dock has opened a layer."""
+    _FILES[layer] = str(file)
 
 
 def three(values: Sequence[float], fill: float) -> Triple:
@@ -210,14 +225,15 @@ def _sizes_in_file(layer: Layer) -> Sizes:
     return (None, None, None) if stored is None else stored.nanometres or stored.sizes
 
 
-def _data(layer: Layer) -> Any:
+def finest(layer: Layer) -> Any:
+    """The array of a layer, at its finest level."""
     multiscale = isinstance(layer, Image | Labels) and layer.multiscale
     return layer.data[0] if multiscale else layer.data
 
 
 def _shape(layer: Layer) -> tuple[int, ...]:
     """Entries along the axes that napari counts, which are all but the colours'."""
-    return tuple(_data(layer).shape[: layer.ndim])
+    return tuple(finest(layer).shape[: layer.ndim])
 
 
 def _of_volume(layer: Layer, values: Sequence[Any]) -> list[Any]:
@@ -253,14 +269,14 @@ def _axes(layer: Layer) -> tuple[int, ...] | str:
             return tuple(kept)
     longer = [n for n in shape if n > 1]
     return (
-        f"has {len(longer)} axes ({' x '.join(map(str, shape))}): use grey values with axes z, y, "
-        "x, such as one channel or time (right-click the layer > Split Stack)"
+        f"has {len(longer)} axes ({' x '.join(map(str, shape))}), and a volume has z, y and x: "
+        "open one of its channels or times in the panel Data"
     )
 
 
 def _seems_grey(layer: Image) -> bool:
     """Whether red, green and blue are the same, in some pixels of a first and a middle section."""
-    data = _data(layer)
+    data = finest(layer)
     if layer.ndim > 2 and isinstance(_axes(layer), str):
         return False
     middle = [tuple(n // 2 for n in data.shape[:-3]), (0,) * (data.ndim - 3)]

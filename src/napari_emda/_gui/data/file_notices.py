@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 
-from napari_emda._gui.common.layer_volumes import file_of, not_a_volume
+from napari_emda._gui.common.layer_volumes import file_of, not_a_volume, source_of
 from napari_emda._gui.data.background_sentence import BackgroundSentence
 from napari_emda._gui.session import Session
 from napari_emda.errors import DataError
@@ -39,7 +39,7 @@ class FileNotices(BackgroundSentence):
         """
         self._chosen = [(layer, alone) for layer, alone in chosen if layer is not None]
         for layer, _ in self._chosen:
-            if layer.source.path is None or layer in self._sentences or self._stop.is_set():
+            if source_of(layer) is None or layer in self._sentences or self._stop.is_set():
                 continue
             self._sentences[layer] = {}
             # In the background: all headers of a folder are read, perhaps over a network.

@@ -29,6 +29,7 @@ from napari_emda._gui.data.file_notices import FileNotices
 from napari_emda._gui.data.folder_box import FolderBox
 from napari_emda._gui.data.gap_sentence import ChosenImage, GapSentence
 from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
+from napari_emda._gui.data.image_choice import ImageChoice
 from napari_emda._gui.data.label_numbers import OF_SOURCE, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize, not_offered
 from napari_emda._gui.data.masks import LABEL_LAYERS, MaskLayers
@@ -79,6 +80,7 @@ class DataPanel(QWidget):
         self.model = ModelStart(session, self._stop)
         self.folder = FolderBox()
         self.left_out = Sentence()
+        self.images = ImageChoice(session, self._stop)
         self.files = FileNotices(session, self._stop)
         self.sizes = Sentence()
         self.domain_gap = GapSentence(session, self._stop)
@@ -113,7 +115,7 @@ class DataPanel(QWidget):
             ("classes", self.classes),
             ("project in", row(None, self.folder, (browse, 0))),
         )
-        remarks = (self.left_out, self.files, self.sizes, self.grids)
+        remarks = (self.left_out, self.images, self.files, self.sizes, self.grids)
         sentences = (*remarks, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
         above = (self.opening, self.current)

@@ -26,6 +26,7 @@ from napari_emda._gui.common.layer_volumes import (
     palette_numbers,
     path_of,
     refusal,
+    source_of,
 )
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning
@@ -190,9 +191,9 @@ def free_name(name: str, taken: Sequence[str]) -> str:
 def proposed_folder(layers: Sequence[Image | None]) -> Path:
     """A new folder beside target or source if that is writable, otherwise in the home folder."""
     parents = [
-        Path(layer.source.path).parent
+        Path(path).parent
         for layer in layers
-        if layer is not None and layer.source.path
+        if layer is not None and (path := source_of(layer)) is not None
     ]
     parent = next(
         (p for p in parents if p.is_dir() and os.access(p, os.W_OK)), Path.home() / "napari-emda"

@@ -20,7 +20,7 @@ from napari_emda.data.lazy import Lazy3D, SectionStack
 from napari_emda.errors import DataError, listed, refusal
 from napari_emda.io.axes import layout, raw_volume, volume_of
 from napari_emda.io.equal_channels import EqualChannels
-from napari_emda.io.location import WHOLE, Part
+from napari_emda.io.location import WHOLE, Part, SeveralImages
 from napari_emda.io.raw_voxels import RawVoxels
 from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.tiff_axes import (
@@ -218,15 +218,16 @@ def _may_differ(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> boo
 
 
 def _check_largest(file: tifffile.TiffFile, path: Path) -> None:
-    """Raise DataError if further series may be what is meant: smaller ones are thumbnails."""
+    """Raise SeveralImages if other series may be what is meant: smaller ones are thumbnails."""
     first = file.series[0]
-    others = [series for series in file.series[1:] if series.size >= first.size]
-    if others:
-        largest = max(others, key=lambda series: series.size)
-        raise DataError(
-            f"{path.name} holds {len(others) + 1} images, the first of {_size(first.shape)} and "
+    scenes = [scene for scene, series in enumerate(file.series) if series.size >= first.size]
+    if len(scenes) > 1:
+        largest = max((file.series[scene] for scene in scenes[1:]), key=lambda series: series.size)
+        raise SeveralImages(
+            f"{path.name} holds {len(scenes)} images, the first of {_size(first.shape)} and "
             f"another of {_size(largest.shape)}: choose one of them by its number from 0 on, as in "
-            f"'{path.name}?scene=0'."
+            f"'{path.name}?scene=0'.",
+            [Part(at={"scene": scene}) for scene in scenes],
         )
 
 
