@@ -22,6 +22,7 @@ from napari_emda._gui.objects.keys import rows as object_rows
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.export.base import exporters
 from napari_emda.io.reader import all_readers, readers
+from napari_emda.io.writer import all_writers, writers
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import networks
 from napari_emda.registry import Registry
@@ -206,9 +207,30 @@ def formats_table() -> str:
     return "\n".join(lines)
 
 
+def writers_table() -> str:
+    """The formats of images that are written."""
+    lines = [
+        "| Format | Name ends in | What it holds | Several classes | Needs |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in all_writers():
+        if entry not in described(writers):
+            continue
+        cells = (
+            entry.format,
+            ", ".join(f"`{suffix}`" for suffix in entry.suffixes),
+            docstring(entry)[0],
+            "yes" if entry.takes_channels else "one file each",
+            "`[formats]`" if entry.library else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def files_page() -> str:
     text = (DOCS / "notes" / "_files.md").read_text(encoding="utf-8").strip()
-    return WARNING + text.replace("{{formats}}", formats_table()) + "\n"
+    text = text.replace("{{formats}}", formats_table()).replace("{{writers}}", writers_table())
+    return f"{WARNING}{text}\n"
 
 
 def keys_table(keys: list[tuple[str, str]]) -> str:

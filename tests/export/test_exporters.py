@@ -270,6 +270,9 @@ EXPORTS = {
     "table.csv": export_table,
     "probabilities.zarr": export_probabilities,
     "probabilities.tif": export_probabilities,
+    "mask.ome.tif": export_mask,
+    "mask.h5": export_mask,
+    "mask.sharded.zarr": export_mask,
 }
 
 
@@ -286,7 +289,7 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path, probabilities, n
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("napari_emda.io.write_ome_zarr.block_shape", lambda *_: (4, 32, 32))
+    monkeypatch.setattr("napari_emda.io.pyramid.block_shape", lambda *_: (4, 32, 32))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -314,7 +317,7 @@ def test_a_folder_that_is_no_zarr_image_is_never_replaced(tmp_path, probabilitie
     precious = tmp_path / "holiday.zarr"
     precious.mkdir()
     (precious / "photo.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="is a folder and not a zarr image"):
+    with pytest.raises(DataError, match="is a folder and not an image in OME-Zarr"):
         next(export_mask(probabilities, precious, VoxelGrid(SPACING), overwrite=True))
     assert (precious / "photo.jpg").exists()
 
@@ -322,7 +325,7 @@ def test_a_folder_that_is_no_zarr_image_is_never_replaced(tmp_path, probabilitie
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mask.png", r"the name must end in \.tif, \.tiff or \.zarr"),
+        ("mask.png", r"the name must end in \.tif, \.tiff, \.zarr, \.h5, "),
         ("none/mask.tif", "does not exist: create it"),
     ],
 )
@@ -389,12 +392,12 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
 
     Blocks are made small, so that both volumes have many of them.
     """
-    for module in ("napari_emda.objects.components", "napari_emda.io.write_ome_zarr"):
+    for module in ("napari_emda.objects.components", "napari_emda.io.pyramid"):
         monkeypatch.setattr(f"{module}.block_shape", lambda array, voxels=0: (8, 128, 128))
     monkeypatch.setattr("napari_emda.objects.table._BLOCK_VOXELS", 2**16)
     monkeypatch.setattr("napari_emda.io.tiff._WAITING", 1)
     # With levels of a pyramid.
-    monkeypatch.setattr("napari_emda.io.write_ome_zarr.COARSEST", 64)
+    monkeypatch.setattr("napari_emda.io.pyramid.COARSEST", 64)
     export = EXPORTS.get(name, export_mask)
     choices = {"minimum_size": 100} if name == "filtered.tif" else {}
 

@@ -33,7 +33,7 @@ from napari_emda.cli.label_options import (
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels, values_notices
 from napari_emda.io.read import open_labels
-from napari_emda.io.write import VOLUME_SUFFIXES
+from napari_emda.io.writer import image_formats
 from napari_emda.project import clusters
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob
 from napari_emda.project.learning_curve import Round, advice, rounds
@@ -196,7 +196,8 @@ def name_clusters(
     run: RunOption = None,
     volume: VolumeOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the resulting mask there (.tif or .zarr).")
+        Path | None,
+        typer.Option(help="Also write the resulting mask there, such as m.tif or m.zarr."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
@@ -206,7 +207,8 @@ def name_clusters(
     with Project.open(project, exclusive=True) as opened:
         if out is not None:
             # Now, so that a wrong file name leaves the names as they were.
-            opened.claim(out.absolute(), VOLUME_SUFFIXES, overwrite=overwrite)
+            suffixes = [suffix for group in image_formats().values() for suffix in group]
+            opened.claim(out.absolute(), suffixes, overwrite=overwrite)
         run = opened.run(run).name
         volume = volume or opened.volumes.target().name
         names = _new_names(opened, run, assigned)

@@ -18,6 +18,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Saved, TileDone, stage
 from napari_emda.io.write import check_destination, save_volume
+from napari_emda.io.writer import Writer, check_library, image_formats, writer_of
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.edits import ObjectEdit
 from napari_emda.objects.replay import replay, splitter
@@ -199,6 +200,10 @@ class Exporter(ABC):
         """
         return
 
+    def lost(self, result: Result, path: Path) -> str:
+        """What of a result the file cannot state, as a sentence; empty if nothing."""
+        return ""
+
     @abstractmethod
     def write(self, result: Result, path: Path) -> Iterator[Event]:
         """Write the file, whole or not at all (`napari_emda.io.atomic`), also when stopped.
@@ -234,6 +239,27 @@ class Exporter(ABC):
         yield Saved(path=str(path))
 
 
+class ImageExporter(Exporter):
+    """Base of exporters of images, in all formats that have a writer."""
+
+    formats: ClassVar = image_formats()
+
+    def check(self, path: Path, classes: Sequence[str]) -> None:
+        """Raise DataError if the format's library is missing."""
+        check_library(self.writer(path))
+
+    def lost(self, result: Result, path: Path) -> str:
+        """What the format cannot state of the place of the voxels."""
+        return self.writer(path).lost(result.volume.grid)
+
+    @staticmethod
+    def writer(path: Path) -> type[Writer]:
+        """The writer of a checked path."""
+        writer = writer_of(path)
+        assert writer is not None
+        return writer
+
+
 def save_image(
     channels: Sequence[Array],
     path: Path,
@@ -241,9 +267,12 @@ def save_image(
     volume: Volume,
     *,
     labels: bool = False,
+    names: Sequence[str] = (),
 ) -> Generator[TileDone]:
     """Save (z, y, x) arrays with the voxel size of a volume; see `save_volume`."""
-    yield from save_volume(channels, path, dtype, volume.grid, volume.name, labels=labels)
+    yield from save_volume(
+        channels, path, dtype, volume.grid, volume.name, labels=labels, names=names
+    )
 
 
 # The third name is the entry point group by which other packages add exporters.

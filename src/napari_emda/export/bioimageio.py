@@ -19,7 +19,7 @@ from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, SettingsError, naming
 from napari_emda.export.model_card import ModelCard
 from napari_emda.io.atomic import replacing_file, workspace
-from napari_emda.io.write_ome_zarr import UNITS
+from napari_emda.io.writers.ome_zarr import UNITS
 from napari_emda.project.model_file import IN_PACKAGE
 
 if TYPE_CHECKING:

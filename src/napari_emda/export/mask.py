@@ -12,21 +12,19 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.probabilities import Mask
 from napari_emda.events import TileDone, stage
-from napari_emda.export.base import Exporter, Result, exporters, save_image
+from napari_emda.export.base import ImageExporter, Result, exporters, save_image
 from napari_emda.io.atomic import workspace
-from napari_emda.io.write import VOLUME_FORMATS
 from napari_emda.objects.components import find_objects_in
 from napari_emda.settings.objects import ObjectSettings
 
 
 @exporters.register("mask")
-class MaskExporter(Exporter):
+class MaskExporter(ImageExporter):
     """A number for the class of each voxel: 0 is background, 1 the first class.
 
     uint8. Objects smaller than ``minimum_size`` become background.
     """
 
-    formats: ClassVar = VOLUME_FORMATS
     # Without names, the mask holds cluster numbers, so that the user can see what to name.
     needs_names: ClassVar = False
     takes_box: ClassVar = True

@@ -113,6 +113,10 @@ def all_readers() -> list[type[Reader]]:
     return sorted((readers[name] for name in readers.names()), key=lambda reader: -reader.rank)
 
 
+# Endings that folders of images have as a rule.
+_FOLDERS = (".sharded.zarr", ".zarr", ".precomputed")
+
+
 def volume_name(path: Path) -> str:
     """The name of a file or folder without the ending of its format, and of the part of it.
 
@@ -127,8 +131,8 @@ def volume_name(path: Path) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    # OME-Zarr folders are recognised by their content, so no reader lists their ending.
-    for suffix in (".zarr", *(suffix for reader in all_readers() for suffix in reader.suffixes)):
+    # Folders are recognised by their content, so no reader lists their endings.
+    for suffix in (*_FOLDERS, *(suffix for reader in all_readers() for suffix in reader.suffixes)):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             return name[:-4] if name.lower().endswith(".ome") else name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ CLASSIC_LIMIT = 2**32 - 2**25
 IMAGEJ_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 WRITABLE_TYPES = (*IMAGEJ_TYPES, np.dtype(np.uint32))
 
+OME_SUFFIXES = (".ome.tif", ".ome.tiff")
+"""Endings of names under which programs expect an OME-TIFF."""
+
 # Bytes of sections that may wait to be compressed (at least two sections do). By default tifffile
 # lets half a GiB wait: writing 300 sections of 2048² took 578 MiB of memory, 127 MiB with this
 # limit, and was no slower.
@@ -36,6 +39,7 @@ def write_tiff(
     shape: tuple[int, int, int],
     dtype: DTypeLike,
     grid: VoxelGrid | None = None,
+    channels: Sequence[str] = (),
 ) -> None:
     """Write sections one by one to a zlib-compressed TIFF that Fiji opens with its voxel size.
 
@@ -43,17 +47,20 @@ def write_tiff(
     napari open directly and calibrated. ImageJ's format has no 32-bit integers and no more than
     4 GiB of compressed voxels: these become an OME-TIFF (BigTIFF where needed), which Fiji opens
     through Bio-Formats, and so does everything under a name that ends in ``.ome.tif``. Both can be
-    streamed: all their metadata is available before the first section.
+    streamed: all their metadata is available before the first section. An OME-TIFF also states the
+    position of its voxels, as that of each plane.
 
     The file appears under its name when it is complete, or not at all.
 
     Args:
         path: where to write; its folder must exist; an older file is replaced.
-        sections: ``shape[0]`` arrays of (y, x); values are cast to ``dtype``.
+        sections: ``shape[0]`` arrays of (y, x), all of a channel before the next one; values are
+            cast to ``dtype``.
         shape: sections, rows, columns.
         dtype: uint8, uint16, uint32 or float32.
         grid: of the voxels, None if unknown; where sections are independent, their distance is
             left out.
+        channels: names of several channels, which an OME-TIFF holds; empty for one image.
 
     Raises:
         DataError: another dtype, sections of another shape or number, or a folder that cannot be
@@ -66,11 +73,12 @@ def write_tiff(
         raise DataError(f"A TIFF cannot be written as {dtype.name}: choose one of {names}.")
     if not os.access(path.parent, os.W_OK):
         raise DataError(f"'{path}' cannot be written: choose another folder.")
-    nbytes = math.prod(shape) * dtype.itemsize
-    checked_sections = _checked(sections, shape, dtype)
+    nbytes = max(1, len(channels)) * math.prod(shape) * dtype.itemsize
+    checked_sections = _checked(sections, shape, dtype, max(1, len(channels)))
     # Programs expect OME-TIFF under this name, and Fiji opens it through Bio-Formats.
-    named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
-    imagej = dtype in IMAGEJ_TYPES and nbytes < CLASSIC_LIMIT and not named_ome
+    named_ome = path.name.lower().endswith(OME_SUFFIXES)
+    imagej = dtype in IMAGEJ_TYPES and nbytes < CLASSIC_LIMIT and not (named_ome or channels)
+    options = _imagej_options(shape, grid) if imagej else _ome_options(shape, grid, channels)
     with (
         replacing_file(path) as partial,
         tifffile.TiffWriter(
@@ -86,7 +94,7 @@ def write_tiff(
             compression="zlib",
             photometric="minisblack",
             buffersize=_WAITING,
-            **(_imagej_options if imagej else _ome_options)(shape, grid),
+            **options,
         )
         # tifffile stops at the number of sections in `shape`. Asking for one more lets `_checked`
         # raise if there is one, before the file gets its name.
@@ -114,29 +122,57 @@ def _imagej_options(shape: tuple[int, int, int], grid: VoxelGrid | None) -> dict
     }
 
 
-def _ome_options(shape: tuple[int, int, int], grid: VoxelGrid | None) -> dict[str, Any]:
+def _ome_options(
+    shape: tuple[int, int, int], grid: VoxelGrid | None, channels: Sequence[str]
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": "ZYX"}
+    if channels:
+        shape_in_file: tuple[int, ...] = (len(channels), *shape)
+        metadata = {"axes": "CZYX", "Channel": {"Name": list(channels)}}
+    else:
+        shape_in_file = shape
     if grid is None:
-        return {"shape": shape, "metadata": metadata}
+        return {"shape": shape_in_file, "metadata": metadata}
     for axis in grid.axes:
         metadata[f"PhysicalSize{axis.upper()}"] = grid.spacing["zyx".index(axis)]
         # Without a unit, OME-XML means micrometres: state it even where it is "pixel".
         metadata[f"PhysicalSize{axis.upper()}Unit"] = grid.unit
-    return {"shape": shape, "metadata": metadata}
+    # OME-XML has no position of an image, but one of each plane.
+    if any(grid.origin):
+        metadata["Plane"] = _positions(shape[0], grid, max(1, len(channels)))
+    return {"shape": shape_in_file, "metadata": metadata}
+
+
+def _positions(sections: int, grid: VoxelGrid, channels: int) -> dict[str, Any]:
+    """The positions of planes, in the order in which they are written."""
+    z, y, x = grid.origin
+    count = sections * channels
+    along = {"X": [x] * count, "Y": [y] * count}
+    if "z" in grid.axes:
+        along["Z"] = [z + section * grid.spacing[0] for section in range(sections)] * channels
+    planes: dict[str, Any] = {}
+    for axis, positions in along.items():
+        planes[f"Position{axis}"] = positions
+        planes[f"Position{axis}Unit"] = [grid.unit] * count
+    return planes
 
 
 def _checked(
-    sections: Iterable[NDArray[Any]], shape: tuple[int, int, int], dtype: np.dtype[Any]
+    sections: Iterable[NDArray[Any]],
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    channels: int,
 ) -> Iterator[Any]:
     """The sections, cast; DataError at the first one that does not fit ``shape``."""
     count = 0
+    expected = channels * shape[0]
     for section in sections:
-        if count == shape[0] or section.shape != shape[1:]:
+        if count == expected or section.shape != shape[1:]:
             raise DataError(
                 f"Section {count} of {section.shape} does not belong to a volume of {shape}: give "
-                f"{shape[0]} sections of {shape[1:]}."
+                f"{expected} sections of {shape[1:]}."
             )
         count += 1
         yield np.asarray(section, dtype)
-    if count < shape[0]:
-        raise DataError(f"Only {count} of {shape[0]} sections were given: give all of them.")
+    if count < expected:
+        raise DataError(f"Only {count} of {expected} sections were given: give all of them.")

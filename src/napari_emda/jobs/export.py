@@ -80,7 +80,8 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     yield from exporter.export(result, path, overwrite=job.overwrite)
     part = "" if box is None else f" in {box}"
     text = f"Exported {job.what} of '{volume.name}'{part} (run {folder.name}) to {job.to}."
-    yield Finished("done", f"{text} {edits.sentence}".strip(), {"path": job.to})
+    remarks_on_file = (edits.sentence, exporter.lost(result, path))
+    yield Finished("done", " ".join(filter(None, [text, *remarks_on_file])), {"path": job.to})
 
 
 def _box_of(job: ExportJob, volume: Volume, *, takes_box: bool) -> Box | None:

@@ -287,6 +287,24 @@ def file_filter(formats: Mapping[str, Sequence[str]]) -> str:
     )
 
 
+def with_ending(path: str, chosen: str, formats: Mapping[str, Sequence[str]]) -> str:
+    """A path with the ending of the chosen format, unless it has one of any format.
+
+    Args:
+        path: as it was typed into a file dialog.
+        chosen: the filter that was chosen there, see `file_filter`.
+        formats: see `file_filter`.
+
+    >>> with_ending("a.v2", "HDF5 (*.h5)", {"TIFF": (".tif",), "HDF5": (".h5",)})
+    'a.v2.h5'
+    """
+    every = [suffix for suffixes in formats.values() for suffix in suffixes]
+    if path.lower().endswith(tuple(every)):
+        return path
+    name = chosen.partition(" (")[0]
+    return path + formats.get(name, every)[0]
+
+
 def refill(
     box: QComboBox,
     names: Sequence[str],

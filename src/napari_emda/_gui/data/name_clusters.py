@@ -18,6 +18,7 @@ from napari_emda._gui.common.widgets import (
     labelled,
     narrow,
     refill,
+    with_ending,
     wrapped,
 )
 from napari_emda._gui.data.cluster_naming import ClusterNaming
@@ -33,7 +34,7 @@ from napari_emda._gui.predict.layers import (
 )
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished
-from napari_emda.io.write import VOLUME_FORMATS
+from napari_emda.io.writer import image_formats
 from napari_emda.project.clusters import Names, shares
 from napari_emda.project.job_files import ExportJob, Job, PredictJob, SuggestJob
 from napari_emda.settings.suggestion import QuerySettings
@@ -317,14 +318,17 @@ class NameClusters(JobStarter):
         if opened is None:
             return
         proposed = opened.project.folder.parent / f"{self.volume.currentText()}-mask.tif"
-        to, _ = QFileDialog.getSaveFileName(
-            self, "Export to", str(proposed), file_filter(VOLUME_FORMATS)
+        formats = image_formats()
+        to, selected = QFileDialog.getSaveFileName(
+            self, "Export to", str(proposed), file_filter(formats)
         )
         if to:
-            self.write_mask(opened, Path(to if Path(to).suffix else f"{to}.tif"))
+            completed = with_ending(to, selected, formats)
+            # The file dialog has asked whether to replace the file of the name that was typed.
+            self.write_mask(opened, Path(completed), replace=completed == to)
 
-    def write_mask(self, opened: OpenProject, to: Path) -> None:
-        """Write the named clusters to a file, replacing an existing one."""
+    def write_mask(self, opened: OpenProject, to: Path, *, replace: bool = True) -> None:
+        """Write the named clusters to a file, perhaps in place of an existing one."""
         with self._session.showing_errors():
             job = ExportJob(
                 project=str(opened.project.folder),
@@ -333,7 +337,6 @@ class NameClusters(JobStarter):
                 run=self.run.currentText(),
                 volume=self.volume.currentText(),
                 settings=opened.mask.for_export(),
-                # The file dialog has asked whether to replace it.
-                overwrite=to.exists(),
+                overwrite=replace and to.exists(),
             )
             self._session.start(job)

@@ -20,6 +20,7 @@ from napari_emda._gui.common.widgets import (
     refill,
     row,
     show_row,
+    with_ending,
 )
 from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
@@ -152,14 +153,15 @@ class ExportPanel(JobPanel):
         chosen = self.chosen
         if chosen is None:
             return
-        path, _ = QFileDialog.getSaveFileName(
+        path, selected = QFileDialog.getSaveFileName(
             self, "Export to", str(self.target()), file_filter(chosen.formats)
         )
         if path:
-            self.path.setText(path if Path(path).suffix else path + chosen.suffix)
+            completed = with_ending(path, selected, chosen.formats)
+            self.path.setText(completed)
             self.path.setModified(True)
-            # The file dialog has asked whether to replace an existing file.
-            self.replace.setChecked(Path(path).exists())
+            # The file dialog has asked whether to replace the file of the name that was typed.
+            self.replace.setChecked(completed == path and Path(path).exists())
 
     def job(self, opened: OpenProject) -> ExportJob:
         """The export, with the settings of the mask that the user sees.

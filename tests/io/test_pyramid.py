@@ -12,7 +12,7 @@ from ome_zarr_models.v05.image import Image
 from skimage.measure import block_reduce
 
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.io import write_ome_zarr
+from napari_emda.io import pyramid
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.write import save_volume
 
@@ -23,9 +23,9 @@ THICK = (30.0, 8.0, 8.0)
 @pytest.fixture(autouse=True)
 def small_levels(monkeypatch):
     """Pyramids of small images, written in several blocks."""
-    monkeypatch.setattr(write_ome_zarr, "COARSEST", 16)
-    monkeypatch.setattr(write_ome_zarr, "CHUNK", (4, 16, 16))
-    monkeypatch.setattr(write_ome_zarr, "BLOCK_VOXELS", 2**13)
+    monkeypatch.setattr(pyramid, "COARSEST", 16)
+    monkeypatch.setattr(pyramid, "CHUNK", (4, 16, 16))
+    monkeypatch.setattr(pyramid, "BLOCK_VOXELS", 2**13)
 
 
 def written(path, image, grid, *, channels=1, labels=False):

@@ -1,0 +1,1 @@
+"""The formats that images are written in, one file each."""
