@@ -140,6 +140,7 @@ def list_formats(as_json: JsonOption = False) -> None:
     """List the file formats to read, and what can be exported."""
     from napari_emda.export.base import exporters
     from napari_emda.io.reader import all_readers
+    from napari_emda.io.write import shortest
 
     if as_json:
         readers = [
@@ -152,7 +153,15 @@ def list_formats(as_json: JsonOption = False) -> None:
     rows = [[", ".join(r.formats), " ".join(r.suffixes), sentence(r)] for r in all_readers()]
     print_table("Images and labels are read from", columns, rows)
     entries = [exporters[name] for name in exporters.names()]
-    rows = [[entry.name, " ".join(entry.suffixes()), sentence(entry)] for entry in entries]
+    rows = [
+        [
+            entry.name,
+            # The usual ones, so that the table is not too wide.
+            " ".join(shortest([suffixes[0] for suffixes in entry.formats.values()])),
+            sentence(entry),
+        ]
+        for entry in entries
+    ]
     print_table("What can be exported", columns, rows)
 
 

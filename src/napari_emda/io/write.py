@@ -20,6 +20,19 @@ from napari_emda.io.leftovers import clear_leftovers
 from napari_emda.io.writer import NewImage, check_library, writer_of
 
 
+def shortest(suffixes: Sequence[str]) -> list[str]:
+    """Endings without those that contain another one.
+
+    >>> shortest([".tif", ".ome.tif", ".h5"])
+    ['.tif', '.h5']
+    """
+    return [
+        suffix
+        for suffix in suffixes
+        if not any(suffix != other and suffix.endswith(other) for other in suffixes)
+    ]
+
+
 def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
     """Check, before any work is done, that a result can be written to ``path``.
 
@@ -37,15 +50,8 @@ def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool
     """
     path = Path(path)
     if not path.suffix or not path.name.lower().endswith(tuple(suffixes)):
-        # A name that ends in .ome.tif ends in .tif.
-        shortest = [
-            suffix
-            for suffix in suffixes
-            if not any(suffix != other and suffix.endswith(other) for other in suffixes)
-        ]
-        raise DataError(
-            f"Cannot save '{path.name}': the name must end in {listed(shortest, 'or')}."
-        )
+        endings = listed(shortest(suffixes), "or")
+        raise DataError(f"Cannot save '{path.name}': the name must end in {endings}.")
     if not path.parent.is_dir():
         raise DataError(f"The folder '{path.parent}' does not exist: create it, or choose another.")
     if not os.access(path.parent, os.W_OK):
