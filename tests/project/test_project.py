@@ -440,6 +440,36 @@ def test_regions_have_their_latest_state_in_their_first_order(project):
     assert len((project.folder / "regions.jsonl").read_text().splitlines()) == 4
 
 
+def test_regions_are_those_of_the_file_whatever_happens_to_it(project):
+    regions = project.regions
+    file = project.folder / "regions.jsonl"
+
+    def same():
+        assert regions.all() == Project.open(project.folder).regions.all()
+        return [(r.id, r.state) for r in regions.all()]
+
+    first = region(project)
+    second = Project.open(project.folder).regions.add("target", BOX)
+    assert same() == [(first.id, "suggested"), (second.id, "suggested")]
+    whole = file.read_bytes()
+    # A last line that nothing ends is read, and no longer counts when it is gone.
+    file.write_bytes(
+        whole + second.model_copy(update={"state": "skipped"}).model_dump_json().encode()
+    )
+    assert same()[1] == (second.id, "skipped")
+    file.write_bytes(whole)
+    assert same()[1] == (second.id, "suggested")
+    # An earlier line is another one, as after a repair.
+    file.write_bytes(whole.replace(first.id.encode(), b"another"))
+    assert [r.id for r in regions.all()] == [
+        r.id for r in Project.open(project.folder).regions.all()
+    ]
+    file.write_bytes(whole.splitlines(keepends=True)[0])
+    assert same() == [(first.id, "suggested")]
+    file.unlink()
+    assert same() == []
+
+
 def test_a_new_round_replaces_regions_without_a_decision(project):
     first = region(project)
     assert (first.round, project.regions.round) == (1, 1)

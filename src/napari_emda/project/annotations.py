@@ -62,6 +62,7 @@ class Annotations:
         self._volumes = volumes
         self._regions = regions
         self._predictions = predictions
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def open(self, volume: str) -> zarr.Array[Any] | None:
         """Annotations of a volume for reading; None if there are none yet.
@@ -73,7 +74,10 @@ class Annotations:
 
     def require(self, volume: str) -> zarr.Array[Any]:
         """Annotations of a volume for writing, see `open`; created if there are none yet."""
-        return self._arrays.require(volume, self._volumes.shape(volume))
+        # Kept: it is asked for several times at each decision, and reading it opens the image.
+        if volume not in self._shapes:
+            self._shapes[volume] = self._volumes.shape(volume)
+        return self._arrays.require(volume, self._shapes[volume])
 
     def accept(
         self,

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import write_text
-from napari_emda.io.journal import append, read_journal
-from napari_emda.io.safe_files import inside, read_file
+from napari_emda.io.journal import Line, append, journal_lines
+from napari_emda.io.safe_files import LARGEST_LINES, inside, read_file
 from napari_emda.project.import_record import ImportRecord
 from napari_emda.project.region import AUDIT, OWN, Region
 from napari_emda.project.undo import Change, Journal, LabelImport, RegionStates
@@ -33,6 +33,8 @@ class Regions:
         self._path = inside(folder, "regions.jsonl")
         self._on_view_path = inside(folder, "on-view.txt")
         self._folder = folder
+        # What was read last: whole lines of the file, and the regions in them.
+        self._read: tuple[bytes, dict[str, Region]] = (b"", {})
         self.decisions = Journal(folder, self._forget)
         """The decisions that can be taken back, and those that were."""
 
@@ -43,14 +45,18 @@ class Regions:
 
     def all(self) -> list[Region]:
         """All regions in their latest state, in the order in which they were first suggested."""
-        latest: dict[str, Region] = {}
-        for line in read_journal(self._path):
-            # Damaged lines are passed over: each line is whole in itself, and a later decision must
-            # not be lost with an earlier line.
-            with suppress(ValidationError):
-                region = Region.model_validate_json(line.text or b"")
-                latest[region.id] = region
-        return list(latest.values())
+        try:
+            content = read_file(self._path, LARGEST_LINES)
+        except FileNotFoundError:
+            content = b""
+        # Lines are only ever appended, and every decision asks for the regions several times: those
+        # that were read before are not read again, unless the file is another one.
+        before, regions = self._read if content.startswith(self._read[0]) else (b"", {})
+        whole = content[: content.rfind(b"\n") + 1]
+        regions = regions | _latest(journal_lines(whole[len(before) :]))
+        self._read = (whole, regions)
+        # The next line that is appended ends the last one, or takes its place if it was cut off.
+        return list((regions | _latest(journal_lines(content[len(whole) :]))).values())
 
     def record(self, region: Region) -> Region:
         """Append a region's new state, on disk when this returns."""
@@ -126,6 +132,18 @@ class Regions:
         # sync to disk with every patch is not worth its time.
         with suppress(OSError):
             write_text(self._on_view_path, region, durable=False)
+
+
+def _latest(lines: Sequence[Line]) -> dict[str, Region]:
+    """The regions in some lines, in their latest state, by their ids."""
+    latest: dict[str, Region] = {}
+    for line in lines:
+        # Damaged lines are passed over: each line is whole in itself, and a later decision must not
+        # be lost with an earlier line.
+        with suppress(ValidationError):
+            region = Region.model_validate_json(line.text or b"")
+            latest[region.id] = region
+    return latest
 
 
 def latest_round(regions: Sequence[Region]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from napari.components import LayerList, ViewerModel
+from napari.experimental import unlink_layers
 from napari.layers import Image, Labels, Layer
 
 from napari_emda._gui.common.layer_volumes import (
@@ -244,7 +245,8 @@ def unlink_visibility(of_viewer: LayerList, layers: Iterable[Layer]) -> None:
     """Let each layer be shown alone: those that the user has linked pull each other into view."""
     for layer in layers:
         if layer in of_viewer:
-            of_viewer.unlink_layers([layer], ("visible",))
+            # The list's own method draws its buttons again, linked or not.
+            unlink_layers([layer], ("visible",))
 
 
 def show_sections(viewer: ViewerModel) -> None:
