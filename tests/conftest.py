@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import math
 import os
 import sys
@@ -17,6 +18,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from napari_emda.data.appearance import Appearance
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.tiff import write_tiff
@@ -118,6 +120,30 @@ FEW_MEASURED = {
 would spend most of its time there."""
 
 
+MOST_REMEMBERED = 2**20
+
+
+class MeasuredOnce:
+    """In place of `Appearance`: hundreds of trainings on the same volumes measure them once.
+
+    It takes most of the time in which a small training is set up.
+    """
+
+    def __init__(self):
+        self.measured = {}
+
+    def of(self, view):
+        volume = view.volume
+        if math.prod(volume.shape) > MOST_REMEMBERED:
+            return Appearance.of(view)
+        image = np.ascontiguousarray(volume.image[:])
+        content = hashlib.sha256(image).digest()
+        key = (content, image.shape, image.dtype, volume.grid, view.pixel_size)
+        if key not in self.measured:
+            self.measured[key] = Appearance.of(view)
+        return self.measured[key]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def trainings_here(request):
     """In this process, trainings report and save by steps alone, and measure little.
@@ -136,6 +162,7 @@ def trainings_here(request):
 
     measured = {}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_emda.sampling.sampler.Appearance", MeasuredOnce())
         for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
             patch.setattr(f"napari_emda.training.{name}", math.inf)
         for name, count in FEW_MEASURED.items():

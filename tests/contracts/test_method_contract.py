@@ -27,6 +27,7 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
 
 NAMES = methods.names()
+LEARNS_OBJECTS = [name for name in NAMES if methods[name].requirements.labels != "unused"]
 THREE_CLASSES = ("background", "a", "b")
 
 
@@ -94,9 +95,12 @@ def test_every_parameter_belongs_to_one_group(name, volumes, make_training, tmp_
 
 
 def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_path, same_weights):
-    """On a target without labels, unless the method needs annotations."""
+    """On a target without labels, unless the method needs annotations; objects, if it can."""
+    learns_objects = name in LEARNS_OBJECTS
+    values = {"steps": 4, "objects": "contour" if learns_objects else "off"}
     complete, stopped, resumed = (
-        make_training(volumes(name), tmp_path / folder, name, steps=4) for folder in ("a", "b", "b")
+        make_training(volumes(name, numbered=learns_objects), tmp_path / folder, name, **values)
+        for folder in ("a", "b", "b")
     )
     expected = finite_losses(fit(complete), [1, 2, 3, 4])
     events = fit(stopped)
@@ -106,6 +110,13 @@ def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_p
     losses += finite_losses(fit(resumed), [3, 4])
     assert losses == expected
     assert same_weights(complete.method, resumed.method)
+    header, loaded = checkpoint.load_method(complete.path)
+    assert header.network.objects == learns_objects
+    if learns_objects:
+        predictor = Predictor(loaded.predictor, header, complete.compute)
+        outputs = predictor.outputs(torch.randn(2, 1, 20, 33), "target", flips=True)
+        assert outputs.shape == (2, 4, 20, 33)
+        assert ((outputs >= 0) & (outputs <= 1)).all()
 
 
 def test_it_trains_with_neighbouring_sections(name, volumes, make_training, tmp_path):
@@ -220,34 +231,6 @@ def test_another_run_can_start_from_its_predictor(name, volumes, make_training, 
         torch.testing.assert_close(after, before, rtol=0, atol=0.01)
     else:
         assert torch.equal(after, before)
-
-
-LEARNS_OBJECTS = [name for name in NAMES if methods[name].requirements.labels != "unused"]
-
-
-@pytest.mark.parametrize("name", LEARNS_OBJECTS)
-def test_it_learns_objects_stops_and_resumes_bitwise(
-    name, volumes, make_training, tmp_path, same_weights
-):
-    complete, stopped, resumed = (
-        make_training(
-            volumes(name, numbered=True), tmp_path / folder, name, steps=4, objects="contour"
-        )
-        for folder in ("a", "b", "b")
-    )
-    list(fit(complete))
-    events = fit(stopped)
-    stepped = (event for event in events if isinstance(event, Stepped))
-    finite_losses([next(stepped) for _ in range(2)], [1, 2])
-    events.close()
-    finite_losses(fit(resumed), [3, 4])
-    assert same_weights(complete.method, resumed.method)
-    header, loaded = checkpoint.load_method(complete.path)
-    assert header.network.objects
-    predictor = Predictor(loaded.predictor, header, complete.compute)
-    outputs = predictor.outputs(torch.randn(2, 1, 20, 33), "target", flips=True)
-    assert outputs.shape == (2, 4, 20, 33)
-    assert ((outputs >= 0) & (outputs <= 1)).all()
 
 
 @pytest.mark.parametrize("name", LEARNS_OBJECTS)

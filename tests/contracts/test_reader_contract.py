@@ -148,8 +148,8 @@ def test_a_reader_opens_its_example(name, tmp_path):
 
 @pytest.mark.parametrize("name", readers.names())
 def test_opening_reads_no_voxels(name, tmp_path):
-    """A volume of four MiB opens in less than one."""
-    volume = np.random.default_rng(0).integers(0, 256, (4, 1024, 1024), np.uint8)
+    """A volume of two MiB opens in less than one."""
+    volume = np.random.default_rng(0).integers(0, 256, (2, 1024, 1024), np.uint8)
     path, _ = EXAMPLES[name](tmp_path, volume)
     open_image(path)  # so that imports are not measured
     tracemalloc.start()

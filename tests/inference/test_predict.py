@@ -377,7 +377,7 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(predicting, "BlockReader", partial(BlockReader, on_device=True))
 
 
-RANGES = tuple((10.0 * z, 200.0 + z) for z in range(6))
+RANGES = tuple((10.0 * z, 200.0 + z) for z in range(3))
 
 
 # Each two of the values come together once.
@@ -395,14 +395,14 @@ RANGES = tuple((10.0 * z, 200.0 + z) for z in range(6))
 def test_as_on_a_gpu_the_prediction_is_that_of_the_cpu(
     dtype, ranges, pixel_size, tmp_path, request
 ):
-    image = np.random.default_rng(1).integers(0, 255, (6, 100, 120)).astype(dtype)
+    image = np.random.default_rng(1).integers(0, 255, (3, 100, 120)).astype(dtype)
     target = Volume("v", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
     statistics = Statistics(0.4 if ranges else 120.0, 0.3 if ranges else 60.0, (), ranges=ranges)
     model = predictor(unet(), pixel_size=pixel_size, statistics=statistics)
     one, uncertainty, tiles = predicted(model, target, tmp_path / "one", block=64)
     request.getfixturevalue("as_on_a_gpu")
     many, threaded_uncertainty, _ = predicted(model, target, tmp_path / "many", block=64)
-    assert tiles > 20
+    assert tiles > 10
     assert np.abs(one.astype(int) - many).max() <= 1
     assert np.abs(uncertainty.astype(int) - threaded_uncertainty).max() <= 2
     assert (one != many).mean() < 1e-3

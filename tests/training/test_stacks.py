@@ -65,15 +65,15 @@ def predicted(training, volume, folder, **settings):
 def test_every_method_trains_it_and_continues_bitwise(
     volumes, make_training, tmp_path, same_weights, method
 ):
-    training, events = train(make_training, volumes, tmp_path / "a", method)
+    training, events = train(make_training, volumes, tmp_path / "a", method, batch=1)
     losses = [event.losses for event in events if isinstance(event, Stepped)]
     assert len(losses) == 2
     assert all(np.isfinite(list(values.values())).all() for values in losses)
-    stopped = make_training(volumes, tmp_path / "b", method, **SHALLOW)
+    stopped = make_training(volumes, tmp_path / "b", method, **{**SHALLOW, "batch": 1})
     events = fit(stopped)
     next(event for event in events if isinstance(event, Stepped))
     events.close()
-    resumed, _ = train(make_training, volumes, tmp_path / "b", method)
+    resumed, _ = train(make_training, volumes, tmp_path / "b", method, batch=1)
     assert same_weights(training.method, resumed.method)
 
 
@@ -115,16 +115,15 @@ def test_the_header_holds_what_it_takes(model, volumes):
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_volume_in_blocks_is_the_whole_volume(model, volumes, tmp_path, index):
     volume = volumes[index]
-    whole = predicted(model, volume, tmp_path / "whole")
     predictor = Predictor.load(model.path, "cpu", "32")
-    image = np.asarray(volume.image)
+    image = np.asarray(volume.image)[:, :, :48]
     # Longer than what a section depends on, so that there are several blocks.
     deep = replace(volume, image=np.concatenate([image, image[::-1]] * 3), annotations=None)
     deep = replace(deep, labels=None, name="deep")
     blocks = predicted(model, deep, tmp_path / "blocks", block=64)
     together = predicted(model, deep, tmp_path / "together")
     assert np.abs(blocks.astype(int) - together).max() <= 1
-    assert whole.shape == volume.shape
+    assert blocks.shape == deep.shape
     assert 2 * predictor.stacks_of(deep).halo < len(deep.image)
 
 
