@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 # torch's optimisers import its compiler (`torch._dynamo`) when they are made or saved, to tell it
-# that it should leave them alone. Nothing here is compiled, and the import takes 1.5 s and 68 MiB in
-# each process that trains. What the wrappers around these methods hold does the work.
+# that it should leave them alone. Nothing here is compiled, and the import takes 1.5 s and 68 MiB
+# in each process that trains. What the wrappers around these methods hold does the work.
 _ADD_PARAM_GROUP: Callable[..., None] = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 _LOAD: Callable[..., None] = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
 _STATE_DICT: Callable[..., dict[str, Any]] = inspect.unwrap(torch.optim.Optimizer.state_dict)
