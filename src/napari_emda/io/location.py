@@ -77,6 +77,7 @@ class SeveralImages(DataError):
         axes: length of the axes along which a position has to be chosen, by their names; empty
             where one of ``parts`` is meant.
         shape: of the array that has these axes.
+        titles: what the file calls ``parts``; without names of its own, how they are chosen.
     """
 
     def __init__(
@@ -85,9 +86,11 @@ class SeveralImages(DataError):
         parts: Sequence[Part],
         axes: Mapping[str, int] | None = None,
         shape: Sequence[int] = (),
+        titles: Sequence[str] = (),
     ) -> None:
         super().__init__(text)
         self.parts = tuple(parts)
+        self.titles = tuple(titles) or tuple(str(part).lstrip(":/?") for part in parts)
         self.axes = dict(axes or {})
         self.shape = tuple(shape)
 

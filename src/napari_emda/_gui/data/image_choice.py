@@ -15,6 +15,7 @@ from napari_emda._gui.common.layer_volumes import location_of, source_of
 from napari_emda._gui.common.number_boxes import WholeNumberBox
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow, show_row
 from napari_emda._gui.session import Session
+from napari_emda.data.names import in_print
 from napari_emda.errors import listed
 from napari_emda.io.location import Part, SeveralImages, axis_word
 
@@ -155,7 +156,7 @@ class ImageChoice(QWidget):
             self._add_box(axis_word(axis), box)
         if not asked.axes:
             names = narrow(QComboBox())
-            names.addItems([str(part).lstrip(":/?") for part in asked.parts])
+            names.addItems([in_print(title) for title in asked.titles])
             names.setToolTip("The images in the file.")
             self._add_box("image", names)
         counts = [f"{length} {axis_word(axis)}s" for axis, length in asked.axes.items()]
