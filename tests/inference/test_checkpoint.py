@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,25 @@ def test_grey_values_and_the_histograms_table_travel_along(trained):
     greys = torch.linspace(-4, 4, 100)
     assert torch.equal(loaded.match(greys), training.method.match(greys))
     assert not torch.allclose(loaded.match(greys), greys, atol=0.1)
+
+
+def test_moments_are_numbered_as_torch_does_without_its_compiler(trained, tmp_path, monkeypatch):
+    training = trained()
+    expected = {
+        f"{checkpoint.MOMENTS}{index}.{key}": torch.as_tensor(value)
+        for index, state in training.optimiser.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+    # Importing it takes longer than all that a short training does.
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    header = checkpoint.read_header(training.folder.checkpoint)
+    state = TrainingState.read(training.folder.checkpoint)
+    path = tmp_path / "again.safetensors"
+    checkpoint.save(path, header, training.method, training=state, optimiser=training.optimiser)
+    saved = load_file(path)
+    assert {name for name in saved if name.startswith(checkpoint.MOMENTS)} == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(saved[name], value.cpu(), rtol=0, atol=0)
 
 
 def test_a_file_written_over_leaves_nothing_beside(trained):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_emda.events import Advanced, Phase, Started, Stepped, TileDone
-from napari_emda.jobs.time_left import TimeLeft, duration, left_in_words
+from napari_emda.jobs.time_left import A_FEW_SECONDS, TimeLeft, duration, left_in_words
 
 
 class Timeline:
@@ -173,6 +173,19 @@ def test_a_long_phase_that_says_its_share_is_followed():
     assert worst(seen, begin=0.4) < 1.5
     fractions = [row[3] for row in seen if row[3] is not None]
     assert fractions == sorted(fractions)
+
+
+def test_first_steps_that_load_code_promise_nothing():
+    line = Timeline()
+    line.add(0.5, Started("train", "001", "cpu", 60))
+    line.add(0.0, Phase("Training", 60.0, {"Adjusting": 20.0}, counted=True))
+    line.add(1.5, Stepped(2, 60, {}, 1.0))
+    for step in range(4, 61, 2):
+        line.add(0.1, Stepped(step, 60, {}, 20.0))
+    line.add(0.0, Phase("Adjusting", 20.0))
+    line.add(1.0)
+    # 58 more steps like the first two would take most of a minute.
+    assert all(shown is None or shown < A_FEW_SECONDS for _, shown, _, _ in line.watch())
 
 
 def test_a_pause_costs_no_time():

@@ -26,6 +26,10 @@ _FIRST_WEIGHT = 0.25
 # What takes longer than expected is expected to need this share of its time once more.
 _OVERDUE = 0.1
 
+# Seconds of work that have to be measured before more than a few seconds are promised: the first
+# calls of a process load code and fill caches, and say little of those that follow.
+_SETTLED = 3.0
+
 # The time on view counts down evenly, unless the estimate differs by more than this factor and
 # these seconds.
 _TOLERANCE = 1.15
@@ -115,6 +119,7 @@ class TimeLeft:
         # Seconds in counted phases since their last count: a phase may be interrupted between two.
         self._pending: defaultdict[str, float] = defaultdict(float)
         self._counting = 0.0  # seconds in counted phases
+        self._measured = 0.0  # seconds whose work is known
         self._interrupting = 0.0
         self._earlier = 0.0  # work that was done before this job, which continues it
         self._fraction = 0.0
@@ -188,6 +193,7 @@ class TimeLeft:
     def _measure(self, seconds: float, work: float) -> None:
         """Note how long work of the current phase has taken, which only its end or share says."""
         whole = self._current.work
+        self._measured += seconds
         # Parts of a phase soon count more than what was measured before it.
         half_lives = 1.0 if work == whole else work / (_HALF_LIFE * whole)
         if work > 0:
@@ -218,6 +224,7 @@ class TimeLeft:
         work = self._rest * (before - left) / before if before else 0.0
         if work > 0:
             self._rest -= work
+            self._measured += seconds
             half_lives = work / (_HALF_LIFE * (work + self._rest))
             self._pace(name).add(seconds, work, _HALF**half_lives)
         self._left[name] = left
@@ -267,9 +274,12 @@ class TimeLeft:
         return sum(pace.seconds for pace in alike) / sum(pace.work for pace in alike)
 
     def shown_seconds(self) -> float | None:
-        """The estimate as it is shown: it counts down, and changes only if it was far off."""
+        """The estimate as it is shown: it counts down, and changes only if it was far off.
+
+        None as long as a number would promise more than is known.
+        """
         left = self.seconds()
-        if left is None:
+        if left is None or (left >= A_FEW_SECONDS and self._measured < _SETTLED):
             return None
         now = self._now()
         if self._shown is not None:
