@@ -21,6 +21,7 @@ from napari_emda import registry
 from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import all_readers, reader_of, readers
+from tests.io.dm_file import write_dm
 from tests.io.lif_file import write_lif
 
 VOLUME = np.random.default_rng(0).integers(0, 256, (5, 40, 30), np.uint8)
@@ -101,6 +102,10 @@ def lif(folder, volume):
     return write_lif(folder / "a.lif", {"one": (volume, "zyx")}), volume
 
 
+def dm(folder, volume):
+    return write_dm(folder / "a.dm4", [volume]), volume
+
+
 EXAMPLES = {
     "tiff": tiff,
     "ome_zarr": ome_zarr,
@@ -114,6 +119,7 @@ EXAMPLES = {
     "n5": n5,
     "precomputed": precomputed,
     "lif": lif,
+    "dm": dm,
 }
 
 
