@@ -63,7 +63,9 @@ class Predictor:
         self.model_file = model_file
         self.path = path
         self.workers: PredictingWorkers | None = None
+        # Of the volume that was asked for last: both take up to seconds.
         self._origin: tuple[Volume, dict[str, Any]] | None = None
+        self._statistics: tuple[Volume, Statistics] | None = None
         # Normalisation is folded for models from files alone: those in memory are being trained.
         self._folded: dict[Domain, tuple[int, Network]] | None = None
 
@@ -88,10 +90,7 @@ class Predictor:
         return self._folded[domain][1]
 
     def origin_of(self, volume: Volume) -> dict[str, Any]:
-        """`origin` of a prediction of a volume by this model.
-
-        It is kept for the volume that was asked for last: one of many files takes seconds.
-        """
+        """`origin` of a prediction of a volume by this model."""
         if self._origin is None or self._origin[0] is not volume:
             self._origin = volume, origin(self.header, self.model_file, volume)
         return self._origin[1]
@@ -102,7 +101,10 @@ class Predictor:
 
     def statistics_of(self, volume: Volume) -> Statistics:
         """Grey values of a volume: those of the training, else measured now."""
-        return self.header.statistics_of(Resampled(volume, self.header.pixel_size))
+        if self._statistics is None or self._statistics[0] is not volume:
+            view = Resampled(volume, self.header.pixel_size)
+            self._statistics = volume, self.header.statistics_of(view)
+        return self._statistics[1]
 
     def context_of(self, volume: Volume) -> Context:
         """Which sections are seen with each one: those of the training, else chosen now."""

@@ -36,7 +36,23 @@ def ends_in_ones(series: tifffile.TiffPageSeries) -> bool | None:
 
     None, as tifffile's "as it is", if not: the axes of other files are taken as they are stated.
     """
-    return True if series.shape[-1] == 1 and series.get_axes(True).endswith("YX") else None
+    letters, _ = _squeezed(series)
+    return True if series.shape[-1] == 1 and letters.endswith("YX") else None
+
+
+def _squeezed(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    """Letters and lengths of the axes, without those of length one but for y and x.
+
+    Older versions of tifffile say it as ``get_axes(True)``, newer ones have no such method.
+    """
+    axes = zip(series.axes, series.shape, strict=True)
+    kept = [(letter, n) for letter, n in axes if n > 1 or letter in "YX"]
+    return "".join(letter for letter, _ in kept), tuple(n for _, n in kept)
+
+
+def shape_of(series: tifffile.TiffPageSeries) -> tuple[int, ...]:
+    """Lengths of the axes that `axis_names` names."""
+    return _squeezed(series)[1] if ends_in_ones(series) else series.shape
 
 
 def axis_names(series: tifffile.TiffPageSeries, part: Part, path: Path) -> list[str]:
@@ -50,13 +66,12 @@ def axis_names(series: tifffile.TiffPageSeries, part: Part, path: Path) -> list[
     Raises:
         SeveralImages: a few channels, which may be sections.
     """
-    squeeze = ends_in_ones(series)
-    letters = series.get_axes(squeeze).lower()
+    letters = (_squeezed(series)[0] if ends_in_ones(series) else series.axes).lower()
     # Axes of which nothing is known have the same letter.
     names = [
         f"axis{axis}" if letters.count(name) > 1 else name for axis, name in enumerate(letters)
     ]
-    shape = series.get_shape(squeeze)
+    shape = shape_of(series)
     if is_stack_of_planes(series):
         return ["z", *names[1:]]
     long_axes = [

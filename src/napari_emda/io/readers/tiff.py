@@ -30,6 +30,7 @@ from napari_emda.io.tiff_axes import (
     is_stack_of_planes,
     notices,
     samples,
+    shape_of,
 )
 from napari_emda.io.tiff_metadata import calibration, check_section_count, headers_agree, page_at
 from napari_emda.io.units import Stored
@@ -147,8 +148,7 @@ def _array(
         part.only(file=path.name)
         return _page_by_page(file, path)
     names = axis_names(series, part, path)
-    squeeze = ends_in_ones(series)
-    shape = series.get_shape(squeeze)
+    shape = shape_of(series)
     in_colour = samples(series) > 1 and not is_stack_of_planes(series)
     scene = ["scene"]
     # tifffile states an offset only if all voxels follow each other in the file, uncompressed.
@@ -156,7 +156,7 @@ def _array(
         dtype = series.dtype.newbyteorder(file.byteorder)
         return raw_volume(path, shape, names, part, dtype, series.dataoffset, also=scene)
     # Level 0 is the finest of a pyramid.
-    data: Any = zarr.open_array(series.aszarr(level=0, squeeze=squeeze), mode="r")
+    data: Any = zarr.open_array(series.aszarr(level=0, squeeze=ends_in_ones(series)), mode="r")
     if in_colour:
         part.only(*scene, file=path.name)
         # Any colour will do to see whether there are other axes.
