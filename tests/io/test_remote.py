@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -37,6 +38,22 @@ class Handler(http.server.SimpleHTTPRequestHandler):
                 return None
         return super().send_head()
 
+    def do_GET(self):
+        if "endless" in self.path and self.path.endswith("zarr.json"):
+            self.send_response(200)
+            self.end_headers()
+            # Until the client hangs up, or it was far too much.
+            with contextlib.suppress(OSError):
+                for _ in range(64):
+                    self.wfile.write(b" " * 2**20)
+        elif "short" in self.path and "/c/" in self.path:
+            self.send_response(200)
+            self.send_header("Content-Length", "5000")
+            self.end_headers()
+            self.wfile.write(b"as much as there is")
+        else:
+            super().do_GET()
+
     def log_message(self, *arguments):
         """Nothing: the output belongs to the tests."""
 
@@ -52,6 +69,7 @@ def folder(tmp_path_factory):
     zarr.create_array(folder / "large.zarr", data=VOLUME[:1])
     (folder / "large.zarr" / "zarr.json").write_text(" " * 2**25)
     zarr.create_array(folder / "torn.zarr", data=VOLUME[:1])
+    zarr.create_array(folder / "short.zarr", data=VOLUME[:1])
     (folder / "torn.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type"')
     return folder
 
@@ -103,6 +121,7 @@ def _noting(paths, serve):
         ("forbidden.zarr", "may not be read without a login \\(403\\)"),
         ("broken.zarr", "cannot be read \\(500.*: check the address and the connection"),
         ("large.zarr", "of 33554432 bytes is far too large for a description"),
+        ("endless.zarr", "of more than 16777216 bytes is far too large for a description"),
         ("torn.zarr", r"torn\.zarr cannot be read as OME-Zarr"),
         ("a0.4.ome.zarr", r"as in 'a0\.4\.ome\.zarr\?channel=0'"),
     ],
@@ -110,6 +129,16 @@ def _noting(paths, serve):
 def test_what_cannot_be_read_at_an_address(address, name, message):
     with pytest.raises(DataError, match=message):
         open_image(f"{address}/{name}")
+
+
+def test_a_chunk_of_another_size_than_the_server_says(address, monkeypatch):
+    array = open_image(f"{address}/short.zarr").array
+    with pytest.raises(DataError, match=r"c/0/0/0' cannot be read .* the connection"):
+        array[:]
+    array = open_image(f"{address}/plain.zarr").array
+    monkeypatch.setattr("napari_emda.io.remote.LARGEST_CHUNK", 100)
+    with pytest.raises(DataError, match=r"c/0/0/0' of \d+ bytes is far too large for a chunk"):
+        array[0, :10, :10]
 
 
 def test_a_server_that_is_gone_is_no_damage(folder):

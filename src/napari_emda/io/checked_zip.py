@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The files that describe arrays and groups.
 _METADATA = (".json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # Bytes of a chunk or a shard.
-_LARGEST_CHUNK = 2**32
+LARGEST_CHUNK = 2**32
 
 
 class CheckedZip(ZipStore):
@@ -67,7 +67,7 @@ class CheckedZip(ZipStore):
             size = self._zf.getinfo(key).file_size
         except KeyError:
             return None
-        if size > (LARGEST_JSON if key.endswith(_METADATA) else _LARGEST_CHUNK):
+        if size > (LARGEST_JSON if key.endswith(_METADATA) else LARGEST_CHUNK):
             raise DataError(
                 f"{Path(self.path).name} holds '{key}' of {size} bytes, which cannot be right: "
                 "save or copy it again."

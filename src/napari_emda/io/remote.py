@@ -5,13 +5,16 @@ Credentials are those that the libraries find in the environment; none is stored
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import zarr
 from zarr.storage import FsspecStore
 
+from napari_emda.data.names import in_print
 from napari_emda.errors import DataError, listed
+from napari_emda.io.checked_zip import LARGEST_CHUNK
 from napari_emda.io.location import Part
 from napari_emda.io.readers.ome_zarr import open_node
 from napari_emda.io.safe_files import LARGEST_JSON
@@ -26,6 +29,9 @@ _LIBRARIES = {"https": "aiohttp", "http": "aiohttp", "s3": "s3fs", "gs": "gcsfs"
 # Seconds that a chunk may take. Without a limit, a connection that broke silently would stop a
 # training; a chunk of 64 MB takes as long at 1 MB/s.
 _PATIENCE = 60.0
+# Bytes that are asked for at a time, and letters of a server's words in a message.
+_STEP = 2**20
+_LONGEST_REASON = 120
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -72,7 +78,8 @@ def _unreachable(address: str, error: Exception) -> DataError:
             f"'{address}' may not be read without a login ({status or error}): set the credentials "
             "that its store needs, or download the image."
         )
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    words = in_print((str(error).splitlines() or [""])[0])[:_LONGEST_REASON]
+    reason = words or type(error).__name__
     return DataError(
         f"'{address}' cannot be read ({reason}): check the address and the connection, or download "
         "the image."
@@ -102,8 +109,13 @@ class _Remote(FsspecStore):
     ) -> Buffer | None:
         """See `FsspecStore`; DataError for whatever a network and a server can do."""
         path = f"{self.path.rstrip('/')}/{key}"
+        is_description = key.rpartition("/")[2] in _METADATA
+        limit = LARGEST_JSON if is_description else LARGEST_CHUNK
         try:
-            if key.rpartition("/")[2] in _METADATA:
+            if byte_range is None and path.startswith("http"):
+                content = await self._whole(path, limit)
+                return None if content is None else prototype.buffer.from_bytes(content)
+            if is_description:
                 await self._check_size(path)
             return await super().get(key, prototype, byte_range)
         except DataError:
@@ -112,13 +124,31 @@ class _Remote(FsspecStore):
         except Exception as error:
             raise _unreachable(path, error) from error
 
+    async def _whole(self, path: str, limit: int) -> bytes | None:
+        """What a web server sends, which may be more than it says; None if there is nothing."""
+        session = await self.fs.set_session()
+        content = bytearray()
+        async with session.get(self.fs.encode_url(path), **self.fs.kwargs) as response:
+            if response.status == HTTPStatus.NOT_FOUND:
+                return None
+            response.raise_for_status()
+            if (response.content_length or 0) > limit:
+                raise _too_large(path, str(response.content_length))
+            async for block in response.content.iter_chunked(_STEP):
+                content += block
+                if len(content) > limit:
+                    raise _too_large(path, f"more than {limit}")
+        return bytes(content)
+
     async def _check_size(self, path: str) -> None:
         try:
             size = (await self.fs._info(path)).get("size")
         except self.allowed_exceptions:
             return
         if size is not None and size > LARGEST_JSON:
-            raise DataError(
-                f"'{path}' of {size} bytes is far too large for a description of an image: check "
-                "the address."
-            )
+            raise _too_large(path, str(size))
+
+
+def _too_large(path: str, size: str) -> DataError:
+    what = "description of an image" if path.endswith(_METADATA) else "chunk of an image"
+    return DataError(f"'{path}' of {size} bytes is far too large for a {what}: check the address.")
