@@ -153,7 +153,7 @@ def reader_of(path: Path) -> type[Reader]:
         )
     if not path.exists():
         raise DataError(f"{path} does not exist: check the name, or mount the disk it is on.")
-    _check_known_folder(path)
+    _check_known(path)
     for reader in all_readers():
         if reader.takes(path):
             return reader
@@ -172,8 +172,13 @@ def check_library(reader: type[Reader], file: Path) -> None:
         )
 
 
-def _check_known_folder(path: Path) -> None:
-    """Raise DataError for a folder of a format that only other programs read."""
+def _check_known(path: Path) -> None:
+    """Raise DataError for a format that only other programs read, with the way out."""
+    if path.suffix.lower() == ".czi":
+        raise DataError(
+            f"{path.name} is an image of Zeiss (CZI), which cannot be opened yet: export it as "
+            "OME-TIFF in ZEN first."
+        )
     if path.is_dir() and "dataLayers" in description(path / "datasource-properties.json"):
         raise DataError(
             f"{path.name} is a WEBKNOSSOS folder, which cannot be opened yet: convert it to "

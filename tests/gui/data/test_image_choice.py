@@ -14,6 +14,7 @@ from qtpy.QtTest import QTest
 from napari_emda._gui.common.layer_images import images_of
 from napari_emda._gui.common.layer_volumes import array_of, path_of, refusal, spacing_of
 from napari_emda._gui.data.image_choice import ImageChoice
+from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.readers import read_layers
 from napari_emda.io.read import open_image
 
@@ -139,3 +140,21 @@ def test_channels_that_napari_shows_as_sections_are_asked_about(session, tmp_pat
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, VALUES[0, :, 0], ome=True, metadata={"axes": "CYX"})
     assert images_of(add_file(session, path)).question.axes == {"c": 3}
+
+
+def test_an_image_that_is_opened_becomes_the_target_unless_another_was_chosen(
+    qtbot, session, tmp_path
+):
+    panel = DataPanel(session)
+    qtbot.addWidget(panel)
+    panel.show()
+    other = session.viewer.add_image(VALUES[0, 0], name="other")
+    session.viewer.add_image(VALUES[0], name="channels")
+    qtbot.waitUntil(panel.images.isVisible, timeout=5_000)
+    assert panel.target.layer() is other
+    press(panel.images)
+    assert panel.target.layer() is session.viewer.layers[-1]
+    panel.target.choose(other)
+    panel.images.boxes["axis0"].setValue(1)
+    press(panel.images)
+    assert panel.target.layer() is other

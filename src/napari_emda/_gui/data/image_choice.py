@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from napari.layers import Image, Labels, Layer
+from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
@@ -35,6 +36,9 @@ class ImageChoice(QWidget):
         boxes: by the word for what is chosen, such as ``channel``.
         open: the button that opens the chosen image.
     """
+
+    opened = Signal(Image)
+    """The user has opened an image as a layer."""
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
         super().__init__()
@@ -200,6 +204,8 @@ class ImageChoice(QWidget):
                 return
             images.layer.visible = False
             self._session.viewer.add_layer(new)
+            if isinstance(new, Image):
+                self.opened.emit(new)
 
 
 def _is_same(layer: Layer, other: Layer) -> bool:

@@ -141,6 +141,7 @@ class DataPanel(QWidget):
         self._making.failed.connect(self._complaint.show)
         self.folder.textChanged.connect(lambda _: self._remark())
         self.model.chosen.connect(self._on_model)
+        self.images.opened.connect(self.target.guess)
         # The number of classes decides whether a number is one.
         self.classes.textChanged.connect(lambda _: self.label_numbers.review())
         self._session.mask_found.connect(self.refresh)
