@@ -26,7 +26,7 @@ DEBIAN := xvfb xauth libegl1 libgl1 libglib2.0-0 libfontconfig1 libxkbcommon0 li
 	libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: install demo test test-slow lint docs apt clean
+.PHONY: install demo test test-slow test-all lint docs apt clean
 
 install: $(INSTALLED)
 
@@ -57,10 +57,12 @@ test: $(INSTALLED)
 	$(VIEWERS) -m "not slow"
 
 # Long stories, whose parts shorter tests hold, and what the others rest on, such as that the checks of random sequences do
-# find what is wrong.
+# find what is wrong. Continuous integration runs these, too.
 test-slow: $(INSTALLED)
 	$(CORE) -m slow
 	$(VIEWERS) -m slow
+
+test-all: test test-slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

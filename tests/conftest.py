@@ -10,9 +10,10 @@ import sys
 from functools import partial
 from importlib import import_module
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # children inherit it: many threads on a busy machine are slower
+# Children inherit both: many threads on a busy machine are slower, also those of the software that
+# renders without a graphics card.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LP_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
@@ -55,20 +56,26 @@ def own_cache(tmp_path_factory):
 EXIT_STATUS = pytest.StashKey[int]()
 
 LONGEST_FIRST = (
+    "contracts/test_method_contract.py",
     "docs/test_examples.py",
     "viewer/test_round.py",
-    "viewer/test_processes.py",
     "gui/test_dock.py",
+    "cli/test_cli.py",
     "jobs/test_worker.py",
-    "training/test_model_selection.py",
-    "viewer/test_closing.py",
-    "contracts/test_method_contract.py",
+    "training/test_stacks.py",
+    "viewer/test_processes.py",
+    "viewer/test_proofreading.py",
     "gui/annotate/test_patches.py",
+    "training/test_model_selection.py",
     "inference/test_predict.py",
-    "training/test_loop.py",
+    "viewer/test_click_tools.py",
+    "viewer/test_closing.py",
     "faults/test_campaign.py",
+    "inference/test_predict_part.py",
+    "training/test_loop.py",
     "viewer/test_removed_layers.py",
-    "viewer/test_chaos.py",
+    "viewer/test_check_points.py",
+    "viewer/test_keyboard.py",
 )
 """The files that take longest: started last, one of them would run alone at the end."""
 

@@ -12,6 +12,7 @@ from PIL import Image
 from napari_emda.cli import headless_demo as demo
 from napari_emda.cli.demo_picture import FOUND, MISSED, WRONG, draw_picture
 from napari_emda.cli.progress import watch
+from napari_emda.settings.training import PROFILES
 from napari_emda.synthetic.microscope import APPEARANCES, BLOCK_FACE
 from napari_emda.synthetic.sample_pair import Recording
 
@@ -25,6 +26,7 @@ SMALL = {
 def short(monkeypatch):
     for domain, recording in SMALL.items():
         monkeypatch.setitem(demo.RECORDINGS, domain, recording)
+    monkeypatch.setitem(PROFILES, "test", {**PROFILES["test"], "patch": 32, "batch": 2})
     monkeypatch.setattr(demo, "TRAINED", ":,0:104,:")
     monkeypatch.setattr(demo, "TESTED", ":,120:224,:")
     monkeypatch.setattr(demo, "STEPS", 2)

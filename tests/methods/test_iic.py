@@ -88,6 +88,8 @@ def tissue():
     return image.astype(np.float32), region_ids
 
 
+# The loss itself is compared with calculations by hand below.
+@pytest.mark.slow
 def test_clusters_follow_the_regions(make_training, tissue, tmp_path):
     """Guessing gets a quarter of the pixels right; the clusters get more than twice as many.
 

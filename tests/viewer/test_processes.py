@@ -135,6 +135,8 @@ def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path, 
     assert loop.check(project.folder, diary)[1]
 
 
+# Each decision is on the disk before it is shown: tests/project/test_object_edits.py.
+@pytest.mark.slow
 @posix
 def test_a_viewer_killed_while_somebody_proofreads_loses_no_decision(project, tmp_path, start):
     """A fast one of `benchmarks/kill.py --work objects`."""

@@ -116,7 +116,20 @@ def test_a_session_by_clicks_and_keys(proofreading, qtbot, tmp_path):
         assert (annotations == 1).any()
 
 
-def test_escape_gives_up_what_was_begun(proofreading):
+# A viewer takes seconds to open, so tests share it where one does not depend on the other.
+
+
+def check_that_the_panel_fits(proofreading, qtbot):
+    viewer, dock, _, _ = proofreading
+    panel = dock.objects
+    qtbot.wait(50)
+    assert viewer.window._qt_viewer.canvas.native.width() >= 340
+    for widget in (panel.table, *panel.buttons.deciding, *panel.buttons.moving):
+        seen = widget.visibleRegion().boundingRect()
+        assert seen.height() == widget.height(), widget
+
+
+def check_escape(proofreading):
     _, dock, hands, _wait = proofreading
     reader = dock.objects.proofreader
     hands.press("N")
@@ -133,31 +146,16 @@ def test_escape_gives_up_what_was_begun(proofreading):
     assert not reader.objects.replayed.done
 
 
-def test_redrawing_opens_a_patch(proofreading):
-    _, dock, hands, wait = proofreading
-    reader = dock.objects.proofreader
-    hands.press("N")
-    number = reader.current
-    hands.press("R")
-    idle(dock, wait)
-    patches = dock.annotate.patches
-    assert dock.drawers["Annotate"].isExpanded()
-    assert patches.current is not None
-    box = reader.objects.largest_section(number)
-    assert patches.current.voxels.clip_to(box) == box
-    # The objects would lie over the paint.
-    assert not dock.session.opened.output(ALL, "new").visible
-
-
-def test_the_objects_are_seen_while_their_panel_is_open(proofreading, qtbot):
+def check_what_is_seen(proofreading, qtbot):
     viewer, dock, hands, wait = proofreading
     layer = dock.session.opened.output(ALL, "new")
     assert layer.visible and viewer.layers.selection.active is layer
+    number = dock.objects.proofreader.current
     dock.show_only("Predict")
     assert not layer.visible
     # A click there chooses no object.
     hands.click("new", (Z, *DISCS["lone"][0]))
-    assert dock.objects.proofreader.current == 0
+    assert dock.objects.proofreader.current == number != at(dock, DISCS["lone"][0])
     dock.show_only("Objects")
     wait(lambda: layer.visible)
     dock.session.opened.show_section("new", Z)
@@ -165,7 +163,7 @@ def test_the_objects_are_seen_while_their_panel_is_open(proofreading, qtbot):
     assert dock.objects.proofreader.current == at(dock, DISCS["lone"][0])
 
 
-def test_other_settings_show_at_once_what_they_would_do(proofreading):
+def check_other_settings(proofreading):
     viewer, dock, hands, wait = proofreading
     opened = dock.session.opened
     hands.press("N")
@@ -188,22 +186,15 @@ def test_other_settings_show_at_once_what_they_would_do(proofreading):
     assert opened.output(ALL, "new").visible
 
 
-def test_objects_that_were_found_anew_keep_the_edits(proofreading):
-    _, dock, hands, wait = proofreading
-    hands.press("N")
-    hands.press("S")
-    for centre in DISCS["pair"]:
-        hands.click("new", (Z, *centre))
-    idle(dock, wait)
-    find_objects(dock.session.opened.project, "new", threshold=0.6)
-    before = dock.objects.proofreader
-    dock.session.project_changed.emit()
-    wait(lambda: dock.objects.proofreader not in (None, before))
-    assert at(dock, DISCS["pair"][0]) != at(dock, DISCS["pair"][1])
-    assert "matched by overlap" in dock.notices.text()
+def test_looking_decides_nothing(proofreading, qtbot):
+    check_that_the_panel_fits(proofreading, qtbot)
+    check_escape(proofreading)
+    check_what_is_seen(proofreading, qtbot)
+    check_other_settings(proofreading)
+    assert not proofreading[1].objects.proofreader.objects.replayed.done
 
 
-def test_layers_of_objects_are_added_once(proofreading):
+def check_that_layers_are_added_once(proofreading):
     _, dock, hands, wait = proofreading
     opened = dock.session.opened
     before = [opened.output(role, "new") for role in (ALL, ONE)]
@@ -220,22 +211,22 @@ def test_layers_of_objects_are_added_once(proofreading):
     assert not np.asarray(before[1].data[Z]).any()
 
 
-def test_another_project_has_its_own_objects(proofreading, tmp_path):
-    _, dock, hands, _wait = proofreading
+def check_that_edits_are_kept(proofreading):
+    _, dock, hands, wait = proofreading
     hands.press("N")
-    old = dock.session.opened.project
-    other = Project.create(tmp_path / "other", old.classes)
-    image = other.volumes.store("new", np.zeros((6, 112, 96), np.uint8))
-    other.volumes.add(image, "target", name="new", spacing=story.SPACING)
-    dock.session.adopt(other)
-    assert dock.objects.proofreader is None
-    dock.show_only("Objects")
-    dock.objects.commands["delete"]()
-    assert "No objects were found yet" in dock.notices.text()
-    assert not (tmp_path / "project" / "object_edits.jsonl").exists()
+    hands.press("S")
+    for centre in DISCS["pair"]:
+        hands.click("new", (Z, *centre))
+    idle(dock, wait)
+    find_objects(dock.session.opened.project, "new", threshold=0.6)
+    before = dock.objects.proofreader
+    dock.session.project_changed.emit()
+    wait(lambda: dock.objects.proofreader not in (None, before))
+    assert at(dock, DISCS["pair"][0]) != at(dock, DISCS["pair"][1])
+    assert "matched by overlap" in dock.notices.text()
 
 
-def test_paint_on_view_is_not_lost_by_a_decision(proofreading):
+def check_that_paint_is_kept(proofreading):
     _, dock, hands, wait = proofreading
     project = dock.session.opened.project
     array = project.annotations.require("new")
@@ -248,11 +239,47 @@ def test_paint_on_view_is_not_lost_by_a_decision(proofreading):
     assert taught[70, 25] == 1 and taught[70, 27] == 2
 
 
-def test_the_panel_fits_a_small_screen(proofreading, qtbot):
-    viewer, dock, _, _ = proofreading
-    panel = dock.objects
-    qtbot.wait(50)
-    assert viewer.window._qt_viewer.canvas.native.width() >= 340
-    for widget in (panel.table, *panel.buttons.deciding, *panel.buttons.moving):
-        seen = widget.visibleRegion().boundingRect()
-        assert seen.height() == widget.height(), widget
+def check_redrawing(proofreading):
+    _, dock, hands, wait = proofreading
+    reader = dock.objects.proofreader
+    hands.press("N")
+    number = reader.current
+    hands.press("R")
+    idle(dock, wait)
+    patches = dock.annotate.patches
+    assert dock.drawers["Annotate"].isExpanded()
+    assert patches.current is not None
+    box = reader.objects.largest_section(number)
+    assert patches.current.voxels.clip_to(box) == box
+    # The objects would lie over the paint.
+    assert not dock.session.opened.output(ALL, "new").visible
+
+
+def check_another_project(proofreading, tmp_path):
+    _, dock, hands, _wait = proofreading
+    hands.press("N")
+    old = dock.session.opened.project
+    journal = old.folder / "object_edits.jsonl"
+    before = journal.read_bytes()
+    other = Project.create(tmp_path / "other", old.classes)
+    image = other.volumes.store("new", np.zeros((6, 112, 96), np.uint8))
+    other.volumes.add(image, "target", name="new", spacing=story.SPACING)
+    dock.session.adopt(other)
+    assert dock.objects.proofreader is None
+    dock.show_only("Objects")
+    dock.objects.commands["delete"]()
+    assert "No objects were found yet" in dock.notices.text()
+    assert journal.read_bytes() == before
+
+
+def test_objects_that_were_found_anew_have_layers_and_edits_of_before_and_can_be_redrawn(
+    proofreading,
+):
+    check_that_edits_are_kept(proofreading)
+    check_that_layers_are_added_once(proofreading)
+    check_redrawing(proofreading)
+
+
+def test_decisions_keep_paint_and_stay_in_their_project(proofreading, tmp_path):
+    check_that_paint_is_kept(proofreading)
+    check_another_project(proofreading, tmp_path)

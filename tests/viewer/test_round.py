@@ -54,12 +54,12 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     viewer, dock, truth = docked
     session = dock.session
     # train, with a live preview
-    story.train(dock, 60)
+    story.train(dock, 30)
     wait(lambda: session.opened.output("preview", "new") is not None)
     assert session.opened.output("preview", "new").data.shape == (1, *story.SHAPE[1:], 4)
     assert "Run 001-histogram is trained" in told(dock)
     reported = dock.train.curves.losses.curves["segmentation"].x
-    assert {*range(5, 61, 5)} <= {int(step) for step in reported}  # slow steps are reported too
+    assert {*range(5, 31, 5)} <= {int(step) for step in reported}  # slow steps are reported too
     # suggest
     dock.annotate.suggest.main.set_values({"count": 2, "patch": 32})
     dock.annotate.suggest.start_job()
@@ -86,7 +86,7 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     assert np.array_equal(np.asarray(disk[box.slices]), truth[box.slices] + 1)
     # retrain from the last run
     dock.annotate.commands["skip"]()
-    dock.annotate.retrain.steps.setValue(20)
+    dock.annotate.retrain.steps.setValue(10)
     dock.annotate.retrain.start_job()
     assert "Run 002-finetune is trained" in told(dock)
     # predict: the layer fills as it goes
@@ -130,6 +130,9 @@ def be_killed_and_resume(dock, told, wait):
     assert saved < steps[0] <= saved + story.REPORT_EVERY
 
 
+# The same with a stand-in for the child: tests/gui/test_dock.py; real trainings that are killed or
+# stopped, and resumed: tests/jobs/test_worker.py.
+@pytest.mark.slow
 def test_a_mistake_changes_nothing_and_a_killed_and_a_stopped_training_keep_their_work(
     docked, told, wait
 ):

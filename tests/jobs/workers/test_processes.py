@@ -60,6 +60,9 @@ def queue(tmp_path, monkeypatch):
     return folder
 
 
+# What becomes of the units of a worker that is lost, `test_predict` tests in this process; that one
+# who dies while all are asked is asked again, `test_checks`.
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_none_is_left(folder, expected):
     before = set(multiprocessing.active_children())
     killed = None
