@@ -50,7 +50,7 @@ def weights(make_training, source, target, painted, tmp_path):
 
     def trained(folder, *, record, method="auto", annotated=False, **settings):
         volumes = [source, painted if annotated else target]
-        settings = {"steps": 6, **settings}
+        settings = {"steps": 10, **settings}
         training = make_training(volumes, tmp_path / folder, method=method, **settings)
         if record:
             training.recorded = RecordedGradients(training._backward, training.method)
@@ -66,7 +66,7 @@ def test_recorded_steps_learn_the_same(weights, monkeypatch, method):
     monkeypatch.setattr(RecordedGradients, "_capture", captured_on_the_cpu)
     options = {"method": method}
     if method == "finetune":  # it has stages
-        options |= {"annotated": True, "steps": 12}
+        options |= {"annotated": True, "steps": 20}
     expected, _ = weights("computed", record=False, **options)
     learnt, training = weights("recorded", record=True, **options)
     assert training.recorded.recorded
@@ -78,7 +78,7 @@ def test_a_new_stage_is_recorded_anew(weights, monkeypatch):
     monkeypatch.setattr(
         RecordedGradients, "_capture", lambda self, *arguments: captured(self, *arguments)
     )
-    _, training = weights("run", record=True, method="finetune", annotated=True, steps=12)
+    _, training = weights("run", record=True, method="finetune", annotated=True, steps=20)
     stages = {training.method.recorded_stage(call.args[2]) for call in captured.call_args_list}
     assert captured.call_count == 2 and stages == {"source", "target"}
 

@@ -30,14 +30,20 @@ def known_methods():
     return (sys.executable, "-c", f"print({answer!r})")
 
 
+@functools.cache
+def drawn(domain, seed):
+    """The phantom, as nearly every test with a viewer shows it."""
+    return phantom(SHAPE, domain, seed, SPACING)
+
+
 def start(viewer, seed=0, *, fake=False, standby=False):
     """Show the phantom and the dock; returns the dock and the target's truth.
 
     A ``fake`` dock starts children that only say what a real one would, for what has nothing to do
     with training. One with ``standby`` keeps a process waiting for the next job, as in life.
     """
-    source, labels = phantom(SHAPE, "source", seed, SPACING)
-    target, truth = phantom(SHAPE, "target", seed, SPACING)
+    source, labels = (array.copy() for array in drawn("source", seed))
+    target, truth = (array.copy() for array in drawn("target", seed))
     assert labels.any()
     viewer.add_image(source, name="old", **NM)
     viewer.add_labels(labels, name="old mitochondria", **NM)

@@ -49,7 +49,10 @@ def docked(make_napari_viewer, tmp_path, wait, request):
 fake_children = pytest.mark.parametrize("docked", ["fake"], indirect=True)
 
 
-@pytest.mark.parametrize("docked", ["standby"], indirect=True)
+# A process that waits for the next job is tested in tests/gui/process and tests/jobs.
+@pytest.mark.parametrize(
+    "docked", ["", pytest.param("standby", marks=pytest.mark.slow)], indirect=True
+)
 def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait, tmp_path):
     viewer, dock, truth = docked
     session = dock.session

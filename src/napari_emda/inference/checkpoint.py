@@ -55,10 +55,8 @@ def save(
         for name, tensor in method.state_dict().items()
     }
     if optimiser is not None:
-        # Not by `state_dict`: its first call imports torch's compiler, 800 modules in 1.6 s, in the
-        # middle of every training.
-        for index, parameter in enumerate(_parameters(optimiser)):
-            for key, value in optimiser.state.get(parameter, {}).items():
+        for index, state in optimiser.state_dict()["state"].items():
+            for key, value in state.items():
                 tensors[f"{MOMENTS}{index}.{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
@@ -177,7 +175,7 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
         ) from None
     if optimiser is None:
         return
-    parameters = _parameters(optimiser)
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _tensors(path, MOMENTS).items():
         index, _, name = key.partition(".")
@@ -190,11 +188,6 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
     )
-
-
-def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """The parameters of an optimiser in the order in which torch numbers them."""
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
 def load_average(paths: Sequence[Path], method: Method) -> None:

@@ -17,7 +17,7 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.settings.where import Where
 from tests.conftest import SMALL_TRAINING
 
-SHAPE = (6, 560, 32)
+SHAPE = (6, 560, 64)
 # One tile a section; two columns.
 CUT = {"block": 512, "precision": "32"}
 

@@ -18,7 +18,7 @@ from tests.jobs.workers.conftest import SHAPE, prediction, stored
 
 WHOLE = Box.whole(SHAPE)
 # One of the twelve tiles: the second column begins at the chunk.
-SPOILT = Box((4, 512, 0), (5, 560, 32))
+SPOILT = Box((4, 512, 0), (5, 560, 64))
 
 
 def blocks_of(events):
