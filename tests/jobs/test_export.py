@@ -35,6 +35,21 @@ def test_the_probability_of_a_class_is_exported_as_tiff(predicted, values, tmp_p
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "p.zarr" / "0")[:], values)
 
 
+def test_the_end_of_an_export_says_what_the_file_cannot_state(predicted, tmp_path):
+    for name, is_lost in (("m.tif", True), ("m.ome.tif", False), ("m.h5", False)):
+        last = export(predicted, "mask", tmp_path / name, box="1:2,3:,:")[-1]
+        assert last.status == "done"
+        assert ("does not state that its first voxel lies at" in last.text) == is_lost
+
+
+def test_classes_are_called_by_their_names_in_an_ome_tiff(predicted, values, tmp_path):
+    export(predicted, "probabilities", tmp_path / "p.ome.tif")
+    with tifffile.TiffFile(tmp_path / "p.ome.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), values)
+        described = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert [channel["Name"] for channel in described["Channel"]] == list(CLASSES[1:])
+
+
 @pytest.mark.parametrize(
     ("what", "to", "fields", "error", "message"),
     [
