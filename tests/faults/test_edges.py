@@ -347,7 +347,7 @@ def test_an_interrupt_at_the_end_of_an_export_keeps_nobody_waiting(
                 raise KeyboardInterrupt
             super().put(item, **options)
 
-    monkeypatch.setattr("napari_emda.io.write.Queue", Interrupted)
+    monkeypatch.setattr("napari_emda.io.writers.tiff.Queue", Interrupted)
     image = np.zeros((3, 16, 16), np.uint8)
     saving = save_volume([image], tmp_path / "a.tif", np.uint8, VoxelGrid((1.0, 1.0, 1.0)))
     next(saving)
