@@ -134,7 +134,11 @@ class Dock(QWidget):
         if tuple(command or COMMAND) == COMMAND:
             yield
             load_units()
-            contents.session.in_background(load_ahead, lambda _: None, lambda _: None)
+            permanent = contents.session.permanent
+            permanent.declare()
+            contents.session.in_background(
+                load_ahead, lambda _: permanent.declare(), lambda _: None
+            )
 
     @property
     def contents(self) -> Contents:

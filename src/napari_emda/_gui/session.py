@@ -16,6 +16,7 @@ from napari_emda._gui.common.adapters import reslice, section_of
 from napari_emda._gui.common.canvas import InsertionGuard, RemovalGuard
 from napari_emda._gui.common.copies import protect
 from napari_emda._gui.common.mask_settings import MaskSettings
+from napari_emda._gui.common.permanent_objects import PermanentObjects
 from napari_emda._gui.common.sliders import SliderRange
 from napari_emda._gui.common.turns import Turns
 from napari_emda._gui.open_project import OpenProject
@@ -54,6 +55,7 @@ class Session:
         catalogue: methods, strategies, networks and exports; None until they are read.
         runner: of the jobs.
         mask: settings of masks.
+        permanent: what Python need not look at when it collects garbage.
     """
 
     said = Signal(str, str)
@@ -94,6 +96,7 @@ class Session:
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         self._guard = RemovalGuard(viewer)
         self._insertion = InsertionGuard(viewer)
+        self.permanent = PermanentObjects(viewer)
         self._sliders = SliderRange(viewer, self._volumes_on_view)
 
     # -- messages ------------------------------------------------------------------------
@@ -331,6 +334,7 @@ class Session:
         self._sliders.release()
         self._guard.release()
         self._insertion.release()
+        self.permanent.release()
         self.runner.close(ending)
         if self.opened is not None:
             self.opened.project.close()

@@ -142,9 +142,11 @@ class Patches:
             self.paint.layer(volume)
         self.reload()
         first = suggested[0] if suggested else None
-        if first is not None:
-            if strategy == AUDIT:
-                self._hide_model(first.volume)
+        if first is not None and strategy == AUDIT:
+            self._hide_model(first.volume)
+        yield
+        # As below: the user may be at a patch by now.
+        if first is not None and self.current is None:
             self._show_section(first.volume, first.voxels.start[0])
         for volume in volumes:
             yield
