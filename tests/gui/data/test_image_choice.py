@@ -92,6 +92,8 @@ def test_a_layer_in_memory_keeps_its_place(qtbot, session, choice, names, boxes,
     np.testing.assert_array_equal(np.asarray(new.data), expected)
     assert path_of(new) is None and refusal(new) is None
     if names is None:
+        counts = "2 positions along axis0 and 3 positions along axis1"
+        assert choice.sentence.text().startswith(f"'v' holds {counts}: choose")
         np.testing.assert_allclose(new.scale, (50, 4, 4))
         np.testing.assert_allclose(new.translate, (100, 8, 8))
 

@@ -163,7 +163,7 @@ class ImageChoice(QWidget):
             names.addItems([in_print(title) for title in asked.titles])
             names.setToolTip("The images in the file.")
             self._add_box("image", names)
-        counts = [f"{length} {axis_word(axis)}s" for axis, length in asked.axes.items()]
+        counts = [_counted(axis_word(axis), length) for axis, length in asked.axes.items()]
         what = listed(counts or [f"{asked.count} images"])
         self.sentence.show_text(
             f"'{self._chosen.layer.name}' holds {what}: choose the one that you want to use.",
@@ -212,3 +212,9 @@ def _is_same(layer: Layer, other: Layer) -> bool:
     """Whether two layers were opened from the same image of a file."""
     path = location_of(other)
     return path is not None and layer.ndim <= 3 and location_of(layer) == path
+
+
+def _counted(word: str, length: int) -> str:
+    """How many positions an axis has, in words: 3 channels."""
+    # Axes that nobody has named are numbered.
+    return f"{length} positions along {word}" if word.startswith("axis") else f"{length} {word}s"
