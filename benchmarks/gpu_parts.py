@@ -58,6 +58,8 @@ from napari_emda.training.trainer import Training
 
 CLASSES = ("background", "mitochondria")
 CHUNK = 512
+_RECORDINGS = 2
+"""Of a block: the network, and what packs its answer for the disk."""
 PHANTOM_GUARD = 16
 """Rows of the phantom between what is learnt from and what is scored, as in the demo."""
 Say = Callable[[str], None]
@@ -415,7 +417,7 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
         "times": times,
         "busy": busy.share,
         "wait": clock.seconds["wait"] / seconds,
-        "replayed": clock.calls["replay"] / max(1, clock.calls["read"]),
+        "replayed": clock.calls["replay"] / _RECORDINGS / max(1, clock.calls["read"]),
         # of all threads together, if the lock of Python did not hold them up
         "read": threads * times * voxels / clock.seconds["read"],
         "write": threads * times * voxels / clock.seconds["write"],

@@ -83,15 +83,17 @@ class TrainSettings(Settings):
         "not suffice.",
         json_schema_extra=advanced(1),
     )
-    # Off until docs/benchmark-depth.md says for which data it pays.
+    # Off: it costs .00 to .03 IoU without labels, where most begin, and gains .01 to .03 with all of
+    # them (docs/benchmarks.md, "What depth is worth").
     context: int = Field(
         0,
         ge=0,
         le=MOST_CONTEXT,
         title="neighbouring sections",
         description="How many sections on each side the network also sees (2.5-D). Labels are "
-        "needed in the middle one only. 0 looks at single sections. The distance is that of the "
-        "volume whose sections lie furthest apart.",
+        "needed in the middle one only. 0 looks at single sections. 1 pays where a whole region is "
+        "labelled; without labels, or with a few patches of thick sections, it does not. The "
+        "distance is that of the volume whose sections lie furthest apart.",
         json_schema_extra=advanced(1),
     )
     objects: Literal["off", "contour"] = Field(
