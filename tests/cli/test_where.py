@@ -25,3 +25,7 @@ def test_one_worker_is_this_process():
     assert not Where().elsewhere
     assert Where(cluster="a.yaml").elsewhere
     assert call("predict", "--help")[1].count("--workers") == 1
+
+
+def test_workers_are_checked_only_where_there_are_others(refused, tmp_path):
+    refused(["check-workers", tmp_path], "say which ones to check, with --workers")

@@ -28,6 +28,7 @@ from napari_emda.events import Failed, Finished, Notice
 from napari_emda.io import error_log
 from napari_emda.project.job_files import Job
 from napari_emda.project.project import Project
+from napari_emda.settings.where import Where
 
 
 def in_short(text: object) -> str:
@@ -56,6 +57,7 @@ class Session:
         runner: of the jobs.
         mask: settings of masks.
         permanent: what Python need not look at when it collects garbage.
+        where: the processes in which jobs predict.
     """
 
     said = Signal(str, str)
@@ -87,6 +89,7 @@ class Session:
         self.catalogue: Catalogue | None = None
         self.runner = Runner(command)
         self.mask = MaskSettings()
+        self.where = Where()
         self._turns = Turns()
         self._closed = False
         self._missing: list[str] = []
@@ -156,6 +159,9 @@ class Session:
         if self.runner.busy:
             self.say(self.runner.busy, "error")
             return
+        # Of the jobs that predict; others compute in their own process.
+        if "where" in type(job).model_fields:
+            job = job.model_copy(update={"where": self.where})
         with self.showing_errors():
             self.runner.start(job)
 

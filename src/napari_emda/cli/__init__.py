@@ -42,6 +42,7 @@ COMMANDS = {
     "models": "models.models",
     "check": "checking.check_project",
     "allow": "checking.allow_servers",
+    "check-workers": "workers.check_workers",
     "methods": "about.list_methods",
     "strategies": "about.list_strategies",
     "networks": "about.list_networks",

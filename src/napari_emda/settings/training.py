@@ -83,8 +83,8 @@ class TrainSettings(Settings):
         "not suffice.",
         json_schema_extra=advanced(1),
     )
-    # Off: it costs .00 to .03 IoU without labels, where most begin, and gains .01 to .03 with all of
-    # them (docs/benchmarks.md, "What depth is worth").
+    # Off: without labels, where most begin, it costs up to .03 IoU; with all of them it gains that
+    # (docs/benchmarks.md, "What depth is worth").
     context: int = Field(
         0,
         ge=0,

@@ -9,6 +9,7 @@ import signal
 import sys
 
 import pytest
+from distributed import LocalCluster
 
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.events import result_of
@@ -16,7 +17,7 @@ from napari_emda.jobs.workers import checks, on_worker
 from napari_emda.jobs.workers.cluster_file import read_cluster_file
 from napari_emda.jobs.workers.pool import Workers, open_workers
 from napari_emda.settings.where import Where
-from tests.cli.calling import listing
+from tests.cli.calling import answer, call, listing
 
 
 class Answers:
@@ -196,3 +197,18 @@ def test_if_a_worker_dies_while_all_are_asked_they_are_asked_again(folder):
     asked.clear()
     with pytest.raises(JobError, match="again and again"):
         result_of(workers._answered(lambda: ask(99)))
+
+
+def test_the_command_says_that_workers_can_be_used(folder, scheduler):
+    result = answer("check-workers", folder, "--scheduler", scheduler)
+    assert result["workers"] == 2
+    assert result["text"] == "2 workers answer, see this project and have the same versions."
+
+
+def test_a_scheduler_without_workers_is_said(folder):
+    before = listing(folder)
+    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        status, _, said = call("check-workers", folder, "--scheduler", cluster.scheduler_address)
+    assert status == 2
+    assert "has no workers yet: start one (dask worker" in said
+    assert listing(folder) == before

@@ -25,6 +25,7 @@ from napari_emda._gui.predict.layers import (
 )
 from napari_emda._gui.predict.lazy_layers import Clusters
 from napari_emda._gui.predict.part import PartChoice
+from napari_emda._gui.predict.where_box import WhereBox
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished, TileDone
 from napari_emda.project.job_files import Job, PredictJob
@@ -52,6 +53,7 @@ class PredictPanel(JobPanel):
             "'last' that of the last step; numbers are other steps that were kept."
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
+        self.where = WhereBox(session)
         self.threshold = threshold_box(session)
         self.smallest = smallest_box(session)
         self._stopped: tuple[str | None, str | None, str] | None = None
@@ -59,6 +61,7 @@ class PredictPanel(JobPanel):
         self.run.currentTextChanged.connect(lambda _: self._on_run())
         self.volume.currentTextChanged.connect(lambda _: self._on_part())
         self.part.changed.connect(self._on_part)
+        self.where.changed.connect(self.review)
         # The mask is computed where it is shown, so it can follow the boxes at once.
         session.mask_changed.connect(self._on_mask_changed)
         self.listen()
@@ -67,7 +70,8 @@ class PredictPanel(JobPanel):
         model = labelled(("model", self.run), ("volume", self.volume), ("part", self.part))
         mask = labelled(("threshold", self.threshold), ("smallest object", self.smallest))
         inside = QWidget()
-        column(inside, labelled(("saved model", self.checkpoint)), self.form.native)
+        boxes = labelled(("saved model", self.checkpoint), ("where", self.where))
+        column(inside, boxes, self.form.native)
         column(self, model, Drawer("Advanced", inside), self.reason, self.start, self.strip, mask)
 
     def on_project(self, opened: OpenProject) -> None:
@@ -95,7 +99,8 @@ class PredictPanel(JobPanel):
         """Why nothing can be predicted now; empty if it can."""
         if not opened.runs:
             return self.no_project
-        return self._session.runner.busy or self.part.problem(opened, self.volume.currentText())
+        part = self.part.problem(opened, self.volume.currentText())
+        return self._session.runner.busy or part or self.where.problem
 
     @property
     def no_project(self) -> str:

@@ -51,7 +51,12 @@ class Workers:
     @property
     def count(self) -> int:
         """How many there are, or were asked for."""
-        return len(self._client.nthreads()) if self._where.scheduler else self._where.workers
+        return self.answering if self._where.scheduler else self._where.workers
+
+    @property
+    def answering(self) -> int:
+        """How many there are now."""
+        return len(self._client.nthreads())
 
     def __str__(self) -> str:
         if self._where.scheduler:
