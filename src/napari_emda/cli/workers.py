@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from napari_emda.errors import JobError, SettingsError
 from napari_emda.events import Event, Finished
 from napari_emda.project.project import Project
 from napari_emda.settings.where import Where
+
+# Seconds between two looks whether all processes have started.
+_LOOK = 0.1
 
 
 def check_workers(
@@ -53,6 +57,9 @@ def _answers(where: Where, project: Path) -> Generator[Event]:
                 f"{where.scheduler} --resources napari-emda=1)."
             )
         yield from workers.prepare()
+        # Those of a queue may come hours later; these start now.
+        while not where.scheduler and not where.cluster and workers.answering < where.workers:
+            time.sleep(_LOOK)
         count = workers.answering
         who = "1 worker answers, sees" if count == 1 else f"{count} workers answer, see"
         have = "has" if count == 1 else "have"
