@@ -589,11 +589,11 @@ def test_folders_and_pictures_that_are_no_volume_are_refused(tmp_path, volume):
 def test_missing_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         open_image(tmp_path / "nothing.tif")
-    for name in ("a.czi", "a"):
+    for name in ("a.doc", "a"):
         (tmp_path / name).write_bytes(b"?")
         with pytest.raises(
             DataError,
-            match=r"choose TIFF, HDF5, .* or a folder of sections",
+            match=r"choose TIFF, .*HDF5, .* or a folder of sections",
         ):
             open_image(tmp_path / name)
     (tmp_path / "a.tif").write_bytes(b"no TIFF at all")
