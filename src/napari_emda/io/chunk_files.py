@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 from numcodecs import Blosc, GZip, Zstd
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BytesCodec, Endian, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_emda.io.atomic import replace_content
@@ -156,5 +156,7 @@ def _codec_of(array: zarr.Array[Any]) -> Any:
             codec = GZip()
         case _:
             return None
-    is_little = array.dtype.itemsize == 1 or numbers.endian is Endian.little
+    # An enumeration, or its value in newer versions of zarr.
+    endian = getattr(numbers.endian, "value", numbers.endian)
+    is_little = array.dtype.itemsize == 1 or endian == "little"
     return codec if is_little else None
