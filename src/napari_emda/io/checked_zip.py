@@ -10,6 +10,7 @@ from zarr.storage import ZipStore
 from napari_emda.errors import DataError
 from napari_emda.io.safe_files import LARGEST_JSON
 from napari_emda.io.unfolding import check_packed_size
+from napari_emda.io.zip_file import check_list
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -29,6 +30,7 @@ class CheckedZip(ZipStore):
     """
 
     def __init__(self, path: Path) -> None:
+        check_list(path)
         super().__init__(path, read_only=True, mode="r")
         self._sync_open()
         self.folder = self._only_folder()

@@ -24,6 +24,7 @@ from napari_emda.io.leftovers import clear_folder, clear_tree
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
 from napari_emda.io.unchanged import while_unchanged
 from napari_emda.io.zip_damage import DAMAGE
+from napari_emda.io.zip_file import open_zip
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.regions import Regions, latest_round
 
@@ -181,7 +182,7 @@ class Backups:
     def _check_new(self, path: Path) -> None:
         """Read a new backup back; `_Unchanged` if the last one holds the same."""
         try:
-            with zipfile.ZipFile(path) as file:
+            with open_zip(path) as file:
                 whole = file.testzip() is None
                 content = _checksums(file)
         # zipfile takes a disk that fails for a file of another kind.
@@ -193,7 +194,7 @@ class Backups:
         # One that cannot be read is none: another one is made.
         with contextlib.suppress(OSError, *DAMAGE):
             if newest is not None:
-                with zipfile.ZipFile(newest.path) as file:
+                with open_zip(newest.path) as file:
                     if _checksums(file) == content:
                         raise _Unchanged
 
@@ -218,14 +219,14 @@ class Backups:
         annotations = inside(self._folder, "annotations")
         damaged = DataError(f"The backup '{backup.name}' is damaged: choose another one.")
         try:
-            with zipfile.ZipFile(backup.path) as file:
+            with open_zip(backup.path) as file:
                 names = {info.filename for info in _wanted(file)}
                 if file.testzip() is not None or _REGIONS not in names:
                     raise damaged
         except (OSError, *DAMAGE):
             raise damaged from None
         rescued = self._rescue("annotations", *_JOURNALS, "undo.jsonl", "redo.jsonl")
-        with zipfile.ZipFile(backup.path) as file:
+        with open_zip(backup.path) as file:
             # The old annotations keep their name until the new ones are there and on the disk.
             with replacing_folder(annotations) as partial:
                 partial.mkdir()
@@ -287,7 +288,7 @@ class Backups:
     def _newest(self, name: str) -> tuple[Backup, bytes] | None:
         for backup in self.all():
             try:
-                with zipfile.ZipFile(backup.path) as file:
+                with open_zip(backup.path) as file:
                     for info in _wanted(file):
                         if info.filename == name:
                             return backup, file.read(info)
@@ -304,7 +305,7 @@ class _Unchanged(Exception):
 def _read(path: Path) -> Backup | None:
     """A backup by its file; None if it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_zip(path) as file:
             info = file.getinfo(_CONTENTS)
             if info.file_size > LARGEST_JSON:
                 return None

@@ -7,7 +7,6 @@ says of itself is checked before it is used.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -27,6 +26,7 @@ from napari_emda.io.atomic import workspace
 from napari_emda.io.safe_files import refuse_link
 from napari_emda.io.tensor_file import Change, copy_tensors, read_tensor_header
 from napari_emda.io.zip_damage import damage_as
+from napari_emda.io.zip_file import open_zip
 from napari_emda.json_text import parse_json
 from napari_emda.project.file import check_classes
 from napari_emda.project.run_folder import RunFolder
@@ -272,7 +272,7 @@ def _unpacked(package: Path, path: Path) -> Path:
     """Unpack the model of a package."""
     with (
         damage_as(lambda _: _damaged(package)),
-        zipfile.ZipFile(package) as archive,
+        open_zip(package) as archive,
         naming(path),
     ):
         entry = next((e for e in archive.infolist() if e.filename == IN_PACKAGE), None)

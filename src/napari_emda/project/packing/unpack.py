@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import zipfile
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from napari_emda.io.atomic import sync, sync_tree, workspace
 from napari_emda.io.location import located
 from napari_emda.io.safe_files import inside, read_file
 from napari_emda.io.zip_damage import damage_as
+from napari_emda.io.zip_file import open_zip
 from napari_emda.project.file import read_project_file
 from napari_emda.project.packing.manifest import (
     PROJECT,
@@ -57,7 +57,7 @@ def opened_pack(path: Path) -> Iterator[Pack]:
     """
     with contextlib.ExitStack() as opened:
         with damage_as(partial(damaged, path)):
-            archive = opened.enter_context(zipfile.ZipFile(path))
+            archive = opened.enter_context(open_zip(path))
             pack = Pack(path, archive)
         yield pack
 
