@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_emda.errors import DataError, EmdaError
+from napari_emda.errors import DataError, JobError
 from napari_emda.io import zip_file
 from napari_emda.io.read import open_image
 from napari_emda.io.zip_file import open_zip
@@ -70,5 +70,5 @@ def test_all_that_reads_zip_files_of_others_says_it(tmp_path, monkeypatch):
         open_image(tmp_path / "a.zarr.zip")
     with pytest.raises(DataError, match="more files than can be read"), opened_pack(project):
         pass
-    with pytest.raises(EmdaError):
-        model_at(project)
+    with pytest.raises(JobError), model_at(project, tmp_path):
+        pass
