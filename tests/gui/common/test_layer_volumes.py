@@ -1,6 +1,7 @@
 """Layers as volumes: which can be used, and as what."""
 
 import dask.array as da
+import dask.callbacks
 import numpy as np
 import pytest
 import tifffile
@@ -171,3 +172,14 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path):
     layer = from_file(path)
     path.write_bytes(b"nothing")
     assert path_of(layer) is None
+
+
+def test_reading_in_a_thread_leaves_the_cache_of_napari_alone():
+    computed = []
+    layer = Image(da.from_array(IMAGE, chunks=(1, 20, 30)) + 1)
+    with dask.callbacks.Callback(pretask=lambda key, *_: computed.append(key)):
+        values = array_of(layer)[2:5, 3:25, :]
+        assert not computed
+        np.asarray(layer.data[0])
+    assert computed
+    np.testing.assert_array_equal(values, IMAGE[2:5, 3:25] + 1)

@@ -281,13 +281,24 @@ def _seems_grey(layer: Image) -> bool:
         return False
     middle = [tuple(n // 2 for n in data.shape[:-3]), (0,) * (data.ndim - 3)]
     step = slice(None, None, _GREY_STEP)
-    pixels = (np.asarray(data[(*section, step, step)]) for section in middle)
+    pixels = (_in_memory(data[(*section, step, step)]) for section in middle)
     return all(_is_grey(values) for values in pixels)
 
 
 def _is_grey(values: NDArray[Any]) -> bool:
     # A fourth channel is the opacity.
     return bool((values[..., :1] == values[..., 1:3]).all())
+
+
+def _in_memory(part: Any) -> NDArray[Any]:
+    """The values of a part of a layer's array; threads may ask while napari draws.
+
+    napari keeps what dask has computed in a cache that is not made for several threads: now and
+    then, one of them fails with a KeyError. Without callbacks, dask leaves the cache alone.
+    """
+    if isinstance(part, np.ndarray) or not hasattr(part, "compute"):
+        return np.asarray(part)
+    return np.asarray(part.compute(callbacks=()))
 
 
 class _LayerView(Lazy3D):
@@ -311,7 +322,7 @@ class _LayerView(Lazy3D):
         index: list[int | slice] = [0] * count
         for axis, part in zip(self._axes, (z, y, x)[-len(self._axes) :], strict=True):
             index[axis] = part
-        values = np.asarray(self._array[tuple(index)])
+        values = _in_memory(self._array[tuple(index)])
         if self._colour_name is not None:
             if not _is_grey(values):
                 raise DataError(
