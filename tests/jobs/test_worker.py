@@ -361,7 +361,14 @@ def undisturbed(make_project, tmp_path_factory):
     return whole.folder
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+# A stop that is asked for is tested on the loop itself, too.
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow, id="stopped"),
+        pytest.param(signal.SIGKILL, id="killed"),
+    ],
+)
 def test_a_training_that_was_ended_resumes_to_the_same_weights(
     how, make_project, undisturbed, tmp_path
 ):

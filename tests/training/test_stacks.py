@@ -61,7 +61,18 @@ def predicted(training, volume, folder, **settings):
     return np.asarray(StoredPrediction(RunFolder(folder), volume.name).probabilities[0])
 
 
-@pytest.mark.parametrize("method", methods.names())
+# One of each kind: with two domains, with a discriminator, with a decoder of its own, with clusters,
+# and without labels. The others differ from them in their losses, which see no sections.
+KINDS = ("auto", "damt", "ynet", "iic", "denoising")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        name if name in KINDS else pytest.param(name, marks=pytest.mark.slow)
+        for name in methods.names()
+    ],
+)
 def test_every_method_trains_it_and_continues_bitwise(
     volumes, make_training, tmp_path, same_weights, method
 ):
