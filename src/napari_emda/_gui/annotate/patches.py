@@ -122,16 +122,15 @@ class Patches:
 
     def prepare(self) -> Iterator[None]:
         """Make the layers of the target that suggestions need, one in each step."""
-        volume = self._opened.target
         yield
-        self.paint.layer(volume)
+        self.paint.layer(self._opened.target)
         yield
-        self.rectangles.prepare(volume)
+        self.rectangles.prepare(self._opened.target)
 
     def taking(self, regions: list[dict[str, Any]], strategy: str, run: str) -> Iterator[None]:
-        """Record suggestions as a new round, and show them; steps for `Session.in_turns`.
+        """Record suggestions as a new round, all in the first step, and show them.
 
-        The first step records all of them.
+        The steps are for `Session.in_turns`.
         """
         # Before the regions change, because leaving may record a revision.
         self.leave()
@@ -372,7 +371,7 @@ class Patches:
             if self._opened.output("clusters", entry.name) is not None:
                 rename_classes(self._opened, run, entry.name)
 
-    # -- the uncertainty ------------------------------------------------------------
+    # -- the uncertainty -----------------------------------------------------------------------
 
     def volume(self) -> str:
         """The volume that the user is working on."""
@@ -380,16 +379,15 @@ class Patches:
             return self.current.volume
         # Without a patch, the target that is visible.
         targets = [entry.name for entry in self.project.volumes.targets()]
-        images = zip(targets, map(self._opened.image, targets), strict=True)
-        shown = (name for name, image in images if image is not None and image.visible)
-        return next(shown, self._opened.target)
+        shown = [image is not None and image.visible for image in map(self._opened.image, targets)]
+        return targets[shown.index(True)] if any(shown) else self._opened.target
 
     def toggle_uncertainty(self) -> None:
         """Show or hide the uncertainty of the model."""
         if self._opened.auditing:
             self.say(HIDDEN)
             return
-        region = self.current or (self.regions[-1] if self.regions else None)
+        region = self.current or next(reversed(self.regions), None)
         run = region.run if region is not None else ""
         if not self.overlays.show_uncertainty(self.volume(), run):
             self.say("It is not yet measured where the model is uncertain: press Predict.")
