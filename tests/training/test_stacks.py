@@ -61,8 +61,8 @@ def predicted(training, volume, folder, **settings):
     return np.asarray(StoredPrediction(RunFolder(folder), volume.name).probabilities[0])
 
 
-# One of each kind: with two domains, with a discriminator, with a decoder of its own, with clusters,
-# and without labels. The others differ from them in their losses, which see no sections.
+# One of each kind: with two domains, a discriminator, a decoder of its own, clusters, and without
+# labels. The others differ from them in their losses, which see no sections.
 KINDS = ("auto", "damt", "ynet", "iic", "denoising")
 
 
