@@ -33,7 +33,7 @@ def check_workers(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that workers see the project and have the same versions."""
+    """Check that workers can be used for a project."""
     where = where_of(workers, scheduler, cluster)
     if not where.elsewhere:
         raise SettingsError(
