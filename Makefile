@@ -11,8 +11,9 @@ OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 # Some environments forbid to keep bytecode: then each process compiles the tests, and each child the package.
 export PYTHONDONTWRITEBYTECODE :=
-# How many files of tests run at a time (tests/conftest.py starts the longest first).
-WORKERS ?= 2
+# How many files of tests run at a time (tests/conftest.py starts the longest first). One more than most machines for
+# continuous integration have cores: tests wait for disks and for children.
+WORKERS ?= 3
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # pytest loads the plugins of all that is installed, and rewrites the assertions in all of napari and zarr for them: 2 s
 # for each process.
