@@ -1,6 +1,7 @@
 """What Python need not look at when it collects garbage."""
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -74,3 +75,40 @@ def test_a_later_layer_is_freed_without_a_look_at_the_rest(qtbot, viewer, perman
     gc.collect()
     assert gone() is None
     assert gc.get_freeze_count() == pytest.approx(frozen, rel=0.01)
+
+
+def test_garbage_of_a_thread_is_collected_in_the_main_thread(qtbot, permanent):
+    collected_in = []
+
+    def make_garbage():
+        knot = _Knot()
+        weakref.finalize(knot, lambda: collected_in.append(threading.current_thread()))
+        del knot
+        # Far more than Python would wait for.
+        for _ in range(50_000):
+            _Knot()
+
+    permanent.declare()
+    thread = threading.Thread(target=make_garbage)
+    thread.start()
+    thread.join()
+    assert collected_in == []
+    qtbot.waitUntil(lambda: collected_in == [threading.main_thread()])
+    permanent.release()
+    assert gc.isenabled()
+
+
+def test_python_collects_by_itself_again_only_if_it_did_before(qtbot, permanent):
+    gc.disable()
+    try:
+        permanent.declare()
+        permanent.declare()
+        permanent.release()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    permanent.declare()
+    assert not gc.isenabled()
+    permanent.release()
+    permanent.release()
+    assert gc.isenabled()

@@ -11,6 +11,10 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
+# Milliseconds between two looks whether there is garbage to collect. In between, a thread that is
+# busy makes some hundred thousand objects at most, which are small.
+_LOOK = 500
+
 
 class PermanentObjects:
     """Spares Python to look at what stays in memory whenever it collects garbage.
@@ -20,6 +24,11 @@ class PermanentObjects:
     them, for 0.3 s in which the window stands still. Objects that are declared permanent are left
     out. If one of them becomes garbage all the same, its memory is freed at the end. Layers may be
     large: when one of them is removed, nothing is permanent until that is over.
+
+    With few objects left to look at, Python would collect more often, in whatever thread makes an
+    object. A widget that is garbage must not be destroyed outside of the main thread: Qt may crash.
+    So as long as objects are permanent, Python does not collect by itself; a timer of the main
+    thread does, as often as Python would.
 
     Python knows one set of permanent objects per process. If two docks share it and one is closed,
     the other's collections take as long as in plain napari.
@@ -35,6 +44,10 @@ class PermanentObjects:
         self._soon = QTimer()
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self.declare)
+        self._collecting = QTimer()
+        self._collecting.timeout.connect(_collect_as_due)
+        # Whether Python collected by itself before.
+        self._was_enabled = False
         viewer.layers.events.removing.connect(self._on_removing)
 
     def declare(self) -> None:
@@ -44,12 +57,20 @@ class PermanentObjects:
         gc.collect(1)
         gc.freeze()
         self._layers = WeakSet(self._viewer.layers)
+        if not self._collecting.isActive():
+            self._was_enabled = gc.isenabled()
+            gc.disable()
+            self._collecting.start(_LOOK)
 
     def release(self) -> None:
         """Let Python collect everything again."""
         self._soon.stop()
         self._layers.clear()
         gc.unfreeze()
+        if self._collecting.isActive():
+            self._collecting.stop()
+            if self._was_enabled:
+                gc.enable()
         with contextlib.suppress(ValueError, RuntimeError):
             self._viewer.layers.events.removing.disconnect(self._on_removing)
 
@@ -58,3 +79,11 @@ class PermanentObjects:
             self._layers.clear()
             gc.unfreeze()
             self._soon.start(0)
+
+
+def _collect_as_due() -> None:
+    """Collect the oldest generation that is over its limit, and the younger ones, if one is."""
+    limits = zip(gc.get_count(), gc.get_threshold(), strict=True)
+    due = [generation for generation, (count, limit) in enumerate(limits) if 0 < limit < count]
+    if due:
+        gc.collect(max(due))
