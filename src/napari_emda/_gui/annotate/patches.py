@@ -125,7 +125,7 @@ class Patches:
         yield
         self.paint.layer(self._opened.target)
         yield
-        self.rectangles.prepare(self._opened.target)
+        yield from self.rectangles.prepare(self._opened.target)
 
     def taking(self, regions: list[dict[str, Any]], strategy: str, run: str) -> Iterator[None]:
         """Record suggestions as a new round, all in the first step, and show them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,17 +85,25 @@ class Rectangles:
         layer = opened.output("patches", volume)
         if isinstance(layer, Shapes):
             return layer
-        rectangles = Shapes(
-            ndim=3,
-            name=opened.called("patches", volume),
-            face_color="transparent",
-            **opened.place_to_paint(volume).arguments(),
-        )
-        return opened.add_output("patches", volume, rectangles)
+        return opened.add_output("patches", volume, self._new(volume))
 
-    def prepare(self, volume: str) -> None:
+    def _new(self, volume: str) -> Shapes:
+        return Shapes(
+            ndim=3,
+            name=self._opened.called("patches", volume),
+            face_color="transparent",
+            **self._opened.place_to_paint(volume).arguments(),
+        )
+
+    def prepare(self, volume: str) -> Iterator[None]:
         """Make the layer of a volume, which has no rectangle yet: drawing a new one takes long."""
-        self._layer(volume)
+        if self._opened.output("patches", volume) is not None:
+            return
+        layer = self._new(volume)
+        yield
+        # Suggestions may have come meanwhile, and have made it.
+        if self._opened.output("patches", volume) is None:
+            self._opened.add_output("patches", volume, layer)
 
     def has(self, region: Region) -> bool:
         """Whether a patch has its rectangle."""
