@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -125,3 +127,53 @@ def test_none_waits_where_memory_is_short(standby, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     standby.prepare()
     assert standby.process_id is None
+
+
+# It loads until a file is there.
+LOADS = """
+import pathlib, sys, time
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def loading(tmp_path):
+    # Not prepared here: pytest changes the environment between a fixture and a test.
+    one = Standby((sys.executable, "-c", LOADS + WAITS, str(tmp_path / "loaded")))
+    yield one
+    one.close()
+
+
+def test_one_that_is_still_loading_is_waited_for(loading, tmp_path):
+    loading.prepare()
+    assert not loading.ready
+    threading.Timer(0.2, (tmp_path / "loaded").touch).start()
+    _, events = job(tmp_path, loading)
+    assert devices(events) == ["warm"]
+
+
+def test_a_viewer_that_closes_while_one_is_loading_leaves_nothing(qtbot, loading, tmp_path):
+    loading.prepare()
+    pid = loading.process_id
+    folder = JobFolder.new(PredictJob(project=str(tmp_path)))
+    child = Child(fake_command(), folder, loading)
+    launching = threading.Thread(target=child.launch)
+    launching.start()
+    qtbot.waitUntil(lambda: loading.process_id is None)
+    # At once, although the process is not there yet.
+    child.discard()
+    (tmp_path / "loaded").touch()
+    launching.join()
+    assert not psutil.pid_exists(pid)
+    assert child.process_id is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="priorities have other names on Windows")
+def test_children_give_way_to_the_window_from_their_start(loading):
+    loading.prepare()
+    assert os.getpriority(os.PRIO_PROCESS, loading.process_id) == 10
+    group = Path(f"/proc/{loading.process_id}/autogroup")
+    if group.exists():
+        assert group.read_text().split()[-1] == "10"
+    assert os.getpriority(os.PRIO_PROCESS, 0) < 10

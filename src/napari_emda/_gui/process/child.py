@@ -50,12 +50,17 @@ class Child:
 
     def launch(self) -> None:
         """Start the process and the thread that reads it; called in the worker thread."""
+        # Without the lock: one that is still loading is waited for.
+        waiting = self._standby.take() if self._standby is not None else None
         with self._lock:
             # The viewer may have closed before the worker thread came this far.
             if self._ended:
+                if waiting is not None:
+                    waiting.kill()
+                    waiting.wait()
+                    _close_both(waiting)
                 self._lines.put(_END)
                 return
-            waiting = self._standby.take() if self._standby is not None else None
             if waiting is not None:
                 _write(waiting, json.dumps({"job": str(self.folder.job_file)}) + "\n")
             process = self._begin(waiting or self._start())

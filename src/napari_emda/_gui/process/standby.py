@@ -18,6 +18,8 @@ from napari_emda.project.job_folder import READY
 # The interpreter of the viewer, so that the child finds the same packages.
 COMMAND = (sys.executable, "-m", "napari_emda.jobs.standby")
 
+# Seconds for a process to load everything, on a machine that is very busy.
+_PATIENCE = 60.0
 # Bytes of memory that must be free: the process takes about a sixth of it while it waits.
 _FREE_MEMORY = 2 * 2**30
 
@@ -92,13 +94,25 @@ class Standby:
         return process.pid if process is not None and process.poll() is None else None
 
     def take(self) -> subprocess.Popen[str] | None:
-        """The process, which is the caller's from now on; None if none is ready."""
+        """The process, which is the caller's from now on; None if there is none that can be used.
+
+        One that is still loading is waited for, which takes less time than to start another one:
+        call it from a worker thread.
+        """
         with self._lock:
-            if not self.ready:
-                return None
             process = self._process
+            if process is None or process.poll() is not None or not self._up_to_date:
+                return None
             self._process = None
+            ready = self._ready
+            reader = self._reader
+        if reader is not None:
+            reader.join(_PATIENCE)
+        if ready.is_set():
             return process
+        process.kill()
+        _clean_up(process, reader)
+        return None
 
     def close(self) -> None:
         """End the process; none is started any more."""
