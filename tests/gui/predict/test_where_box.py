@@ -91,12 +91,12 @@ def test_what_is_typed_is_found_again_in_the_next_session(
 def test_the_check_says_what_the_workers_say(qtbot, panel, monkeypatch):
     asked = []
 
-    def run(command, **_):
+    def ask(command, *_):
         asked.append(command)
         said = '{"workers": 2, "text": "2 workers answer."}'
         return subprocess.CompletedProcess(command, 0, f"line\n{said}\n", "")
 
-    monkeypatch.setattr(where_box.subprocess, "run", run)
+    monkeypatch.setattr(where_box, "ask", ask)
     choose(qtbot, panel.where, "several processes")
     qtbot.mouseClick(panel.where.check, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: panel.where.answer.text() == "2 workers answer.")
@@ -112,3 +112,34 @@ def test_the_check_says_what_is_wrong(qtbot, panel, session):
     qtbot.waitUntil(lambda: panel.where.answer.tone == "error", timeout=60_000)
     assert panel.where.answer.text().startswith("No scheduler answers at 'nonsense'")
     assert panel.where.check.isEnabled()
+
+
+def test_a_queue_may_be_asked_for_one_worker_and_it_is_found_again(
+    qtbot, panel, session, predicted
+):
+    choose(qtbot, panel.where, "a cluster's queue")
+    qtbot.keyClicks(panel.where.file, "slurm.yaml")
+    qtbot.keyClick(panel.where.workers, Qt.Key.Key_Down)
+    assert session.where == Where(cluster="slurm.yaml", workers=1)
+    session.adopt(predicted)
+    assert panel.where.where == session.where
+    # One process is this computer's own.
+    choose(qtbot, panel.where, "several processes")
+    assert session.where == Where(workers=2)
+
+
+def test_a_check_ends_when_the_dock_is_closed(qtbot, panel, session, monkeypatch):
+    stops = []
+
+    def ask(command, stop, patience):
+        stops.append(stop)
+        assert stop.wait(60)
+        return subprocess.CompletedProcess(command, -9, "", "")
+
+    monkeypatch.setattr(where_box, "ask", ask)
+    choose(qtbot, panel.where, "several processes")
+    qtbot.mouseClick(panel.where.check, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: stops != [])
+    assert not stops[0].is_set()
+    session.close()
+    assert stops[0].is_set()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+import threading
 
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker
@@ -13,6 +13,7 @@ from napari_emda._gui.common.number_boxes import WholeNumberBox
 from napari_emda._gui.common.text_box import TextBox
 from napari_emda._gui.common.widgets import Sentence, button, name_control, narrow
 from napari_emda._gui.open_project import OpenProject
+from napari_emda._gui.process.asking import ask
 from napari_emda._gui.session import Session
 from napari_emda.data.names import in_one_line
 from napari_emda.errors import JobError
@@ -25,7 +26,7 @@ _PROCESSES = "several processes"
 _SCHEDULER = "a scheduler"
 _QUEUE = "a cluster's queue"
 # Seconds for workers to answer. A queue may take longer: then the command line tells more.
-_PATIENCE = 120
+_PATIENCE = 120.0
 
 
 class WhereBox(QWidget):
@@ -49,6 +50,7 @@ class WhereBox(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
+        self._stop = threading.Event()
         limits = Where.model_json_schema()["properties"]
         self.what = narrow(QComboBox())
         self.what.addItems([_HERE, _PROCESSES, _SCHEDULER, _QUEUE])
@@ -57,7 +59,7 @@ class WhereBox(QWidget):
             "computer, and not in the project."
         )
         self.workers = WholeNumberBox()
-        self.workers.setRange(2, limits["workers"]["maximum"])
+        self.workers.setMaximum(limits["workers"]["maximum"])
         self.workers.setSuffix(" workers")
         self.workers.setToolTip(
             "Each worker holds a copy of the model, and needs about 1.5 GiB of memory."
@@ -73,6 +75,8 @@ class WhereBox(QWidget):
             name="check the workers",
         )
         self.answer = Sentence()
+        # Before anything listens: what shows itself for the first time is no choice of the user's.
+        self._set_fewest()
         self._build()
         self.what.currentTextChanged.connect(lambda _: self._on_changed())
         self.workers.valueChanged.connect(lambda _: self._on_changed())
@@ -80,6 +84,7 @@ class WhereBox(QWidget):
         self.address.editingFinished.connect(self._on_changed)
         self.file.editingFinished.connect(self._on_changed)
         session.project_opened.connect(self._on_project)
+        session.closing.connect(self._stop.set)
         self._show_rows()
 
     def _build(self) -> None:
@@ -133,13 +138,20 @@ class WhereBox(QWidget):
             QSignalBlocker(self.file),
         ):
             self.what.setCurrentText(what)
+            self._set_fewest()
             self.workers.setValue(where.workers)
             self.address.setText(where.scheduler)
             self.file.setText(where.cluster)
         self._session.where = where
         self._show_rows()
 
+    def _set_fewest(self) -> None:
+        """A queue may be asked for one worker; one process here is this computer's own."""
+        self.workers.setMinimum(1 if self.what.currentText() == _QUEUE else 2)
+
     def _on_changed(self) -> None:
+        with QSignalBlocker(self.workers):
+            self._set_fewest()
         self._show_rows()
         opened = self._session.opened
         where = self.where
@@ -176,13 +188,13 @@ class WhereBox(QWidget):
 
         folder = str(opened.project.folder)
         self._session.in_background(
-            lambda: _answer(folder, where),
+            lambda: _answer(folder, where, self._stop),
             lambda text: show(text, "done"),
             lambda text: show(text, "error"),
         )
 
 
-def _answer(folder: str, where: Where) -> str:
+def _answer(folder: str, where: Where, stop: threading.Event) -> str:
     """What workers say to a child process: dask loads torch there, which the viewer must not.
 
     Raises:
@@ -199,15 +211,8 @@ def _answer(folder: str, where: Where) -> str:
             # In one word, so that an address that begins with a dash is no option.
             command.append(f"{name}={value}")
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        done = ask(command, stop, _PATIENCE)
+    except TimeoutError:
         raise JobError(
             "No worker has answered in two minutes: look whether the jobs wait in the queue, or "
             "run napari-emda check-workers in a terminal."

@@ -5,7 +5,6 @@ A child process lists them, because importing them loads torch, which the viewer
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_emda._gui.process import catalogue_file
+from napari_emda._gui.process.asking import ask
 from napari_emda.errors import JobError
 from napari_emda.json_text import parse_json
 from napari_emda.project.project import Project
@@ -204,28 +204,12 @@ def _ask(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
 def _answer(command: tuple[str, ...], stop: threading.Event) -> tuple[str, Catalogue]:
     reason = "it gave no answer"
     try:
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            # Wait in short steps, so that closing the viewer does not wait for torch. After the
-            # kill, `communicate` returns what was printed so far.
-            while True:
-                try:
-                    output, errors = process.communicate(timeout=0.1)
-                    break
-                except subprocess.TimeoutExpired:
-                    if stop.is_set():
-                        process.kill()
+        asked = ask(command, stop)
+        errors = asked.stderr.strip()
         # The last line of a traceback is the error; the rest would fill the dock.
-        reason = errors.strip().splitlines()[-1][:160] if errors.strip() else reason
+        reason = errors.splitlines()[-1][:160] if errors else reason
         # Libraries may print warnings first; the answer is the last line.
-        line = output.strip().splitlines()[-1]
+        line = asked.stdout.strip().splitlines()[-1]
         return line, parse(line)
     except (OSError, IndexError, ValueError, KeyError, TypeError) as error:
         reason = str(error) if isinstance(error, OSError) else reason
