@@ -151,6 +151,21 @@ def address_of(path: Path | str) -> str:
     return f"{found[1].lower()}://{rest}"
 
 
+def chosen_scene(part: Part, count: int, name: str) -> int:
+    """Which of the images of a file is meant, by its number; the first one if none is chosen.
+
+    Raises:
+        DataError: the file, of this name, has fewer.
+    """
+    scene = part.at.get("scene", 0)
+    if scene >= count:
+        raise DataError(
+            f"{name} has the scenes 0 to {count - 1}, and {scene} is none of them: choose another "
+            "one."
+        )
+    return scene
+
+
 def located(path: Path) -> Location:
     """Tell the file from what stands behind its name.
 

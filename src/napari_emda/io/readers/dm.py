@@ -11,7 +11,7 @@ import numpy as np
 from napari_emda.errors import DataError
 from napari_emda.io.axes import raw_volume
 from napari_emda.io.dm_tags import Tags
-from napari_emda.io.location import Part, SeveralImages
+from napari_emda.io.location import Part, SeveralImages, chosen_scene
 from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.units import Calibration, Stored, calibrated
 
@@ -77,12 +77,7 @@ def _image(tags: Tags, part: Part, path: Path) -> str:
         raise DataError(f"{path.name} holds no image: choose another file.")
     grey = [name for name in images if tags.whole(f"{name}/DataType") != _COLOUR]
     scenes = _largest(tags, grey or images)
-    scene = part.at.get("scene", 0)
-    if scene >= len(scenes):
-        raise DataError(
-            f"{path.name} has the scenes 0 to {len(scenes) - 1}, and {scene} is none of them: "
-            "choose another one."
-        )
+    scene = chosen_scene(part, len(scenes), path.name)
     if len(scenes) > 1 and "scene" not in part.at:
         raise SeveralImages(
             f"{path.name} holds {len(scenes)} images of the same size: choose one by its number "

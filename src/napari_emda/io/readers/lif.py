@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_emda.errors import DataError, listed
 from napari_emda.io.axes import raw_volume
-from napari_emda.io.location import Part, SeveralImages
+from napari_emda.io.location import Part, SeveralImages, chosen_scene
 from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.units import Calibration, Stored, calibrated, number
 
@@ -69,12 +69,7 @@ def _image(images: list[LifImageABC], part: Part, path: Path) -> LifImageABC:
     """The image that is meant."""
     if not images:
         raise DataError(f"{path.name} holds no image: choose another file.")
-    scene = part.at.get("scene", 0)
-    if scene >= len(images):
-        raise DataError(
-            f"{path.name} has the scenes 0 to {len(images) - 1}, and {scene} is none of them: "
-            "choose another one."
-        )
+    scene = chosen_scene(part, len(images), path.name)
     if len(images) > 1 and "scene" not in part.at:
         names = [image.path for image in images]
         shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names

@@ -20,7 +20,7 @@ from napari_emda.data.lazy import Lazy3D, SectionStack
 from napari_emda.errors import DataError, listed, refusal
 from napari_emda.io.axes import layout, raw_volume, volume_of
 from napari_emda.io.equal_channels import EqualChannels
-from napari_emda.io.location import WHOLE, Part, SeveralImages
+from napari_emda.io.location import WHOLE, Part, SeveralImages, chosen_scene
 from napari_emda.io.raw_voxels import RawVoxels
 from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.tiff_axes import (
@@ -106,12 +106,7 @@ def open_tiff(path: Path, part: Part = WHOLE) -> Stored:
             f"{path.name} is not a TIFF that can be read ({error}): save or copy it again."
         ) from None
     try:
-        scene = part.at.get("scene", 0)
-        if scene >= len(file.series):
-            raise DataError(
-                f"{path.name} has the scenes 0 to {len(file.series) - 1}, and {scene} is none of "
-                "them: choose another one."
-            )
+        scene = chosen_scene(part, len(file.series), path.name)
         series = file.series[scene]
         _check_complete(file, series, path)
         check_section_count(file, series, path)
