@@ -201,7 +201,7 @@ def formats_table() -> str:
             ", ".join(written) or "no",
             entry.voxel_size or "none: type it",
             entry.lazily,
-            "`[formats]`" if entry.library else "",
+            "`[formats]`" * bool(entry.library) + f"; {entry.builds}" * bool(entry.builds),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from napari_emda import registry
 from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import all_readers, reader_of, readers
+from tests.io.czi_file import write_czi
 from tests.io.dm_file import write_dm
 from tests.io.lif_file import write_lif
 
@@ -102,6 +103,10 @@ def lif(folder, volume):
     return write_lif(folder / "a.lif", {"one": (volume, "zyx")}), volume
 
 
+def czi(folder, volume):
+    return write_czi(folder / "a.czi", volume[None]), volume
+
+
 def dm(folder, volume):
     return write_dm(folder / "a.dm4", [volume]), volume
 
@@ -120,6 +125,7 @@ EXAMPLES = {
     "precomputed": precomputed,
     "lif": lif,
     "dm": dm,
+    "czi": czi,
 }
 
 

@@ -648,12 +648,6 @@ def test_folders_of_other_formats_are_named_as_such(tmp_path, name, file, conten
         open_image(tmp_path / "a")
 
 
-def test_a_format_of_another_program_is_named_with_the_way_out(tmp_path):
-    (tmp_path / "a.CZI").write_bytes(b"ZISRAWFILE")
-    with pytest.raises(DataError, match=r"a\.CZI is an image of Zeiss .*export it as OME-TIFF"):
-        open_image(tmp_path / "a.CZI")
-
-
 def test_a_file_named_ome_is_written_as_ome(tmp_path, volume):
     grid = VoxelGrid((50.0, 4.6, 5.0))
     for name in ("m.ome.tif", "m.OME.TIFF"):

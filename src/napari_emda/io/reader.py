@@ -30,6 +30,8 @@ class Reader(ABC):
     """Readers of a higher rank are asked first whether they take a path."""
     library: ClassVar[str] = ""
     """The module that it needs and that only the extra ``formats`` installs; imported in `open`."""
+    builds: ClassVar[str] = ""
+    """Where there are builds of that library, if not everywhere, in the words of a message."""
     voxel_size: ClassVar[str] = ""
     """Where the file states the voxel size, in the words of the documentation."""
     lazily: ClassVar[str] = "yes"
@@ -166,19 +168,15 @@ def reader_of(path: Path) -> type[Reader]:
 def check_library(reader: type[Reader], file: Path) -> None:
     """Raise DataError if a reader needs a library that is not installed."""
     if reader.library and find_spec(reader.library) is None:
+        builds = f" (there are builds for {reader.builds})" if reader.builds else ""
         raise DataError(
             f"{file.name} is {reader.formats[0]}, which needs the library {reader.library}: "
-            "install it with pip install 'napari-emda[formats]'."
+            f"install it with pip install 'napari-emda[formats]'{builds}."
         )
 
 
 def _check_known(path: Path) -> None:
     """Raise DataError for a format that only other programs read, with the way out."""
-    if path.suffix.lower() == ".czi":
-        raise DataError(
-            f"{path.name} is an image of Zeiss (CZI), which cannot be opened yet: export it as "
-            "OME-TIFF in ZEN first."
-        )
     if path.is_dir() and "dataLayers" in description(path / "datasource-properties.json"):
         raise DataError(
             f"{path.name} is a WEBKNOSSOS folder, which cannot be opened yet: convert it to "

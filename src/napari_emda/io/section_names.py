@@ -169,7 +169,7 @@ def gaps(folder: str, names: Sequence[str]) -> str:
     are = "is" if count == 1 else "are"
     return (
         f"The folder {folder} holds {len(names)} sections numbered {values[0]} to {values[-1]}, "
-        f"and {count} {are} missing ({_in_ranges(missing)}): the sections before and after a gap "
+        f"and {count} {are} missing ({in_ranges(missing)}): the sections before and after a gap "
         "are taken for neighbours, so put the missing ones back if you have them."
     )
 
@@ -205,7 +205,7 @@ def _columns(numbers: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return list(zip(*numbers, strict=True))
 
 
-def _in_ranges(values: Sequence[int]) -> str:
+def in_ranges(values: Sequence[int]) -> str:
     """Numbers as "3, 5 to 7 and 9"."""
     # Numbers that follow each other keep their distance to their position.
     step = min((after - before for before, after in pairwise(values)), default=1)
