@@ -18,7 +18,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Saved, TileDone, stage
 from napari_emda.io.write import check_destination, save_volume
-from napari_emda.io.writer import Writer, check_library, image_formats, writer_of
+from napari_emda.io.writer import Surface, Writer, check_library, image_formats, writer_of
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.edits import ObjectEdit
 from napari_emda.objects.replay import replay, splitter
@@ -268,10 +268,18 @@ def save_image(
     *,
     labels: bool = False,
     names: Sequence[str] = (),
+    surfaces: Mapping[int, Surface] | None = None,
 ) -> Generator[TileDone]:
     """Save (z, y, x) arrays with the voxel size of a volume; see `save_volume`."""
     yield from save_volume(
-        channels, path, dtype, volume.grid, volume.name, labels=labels, names=names
+        channels,
+        path,
+        dtype,
+        volume.grid,
+        volume.name,
+        labels=labels,
+        names=names,
+        surfaces=surfaces,
     )
 
 

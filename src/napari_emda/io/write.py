@@ -6,7 +6,7 @@ A file appears under its name when it is complete, or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, listed
 from napari_emda.events import TileDone
 from napari_emda.io.leftovers import clear_leftovers
-from napari_emda.io.writer import NewImage, check_library, writer_of
+from napari_emda.io.writer import NewImage, Surface, check_library, writer_of
 
 
 def shortest(suffixes: Sequence[str]) -> list[str]:
@@ -79,6 +79,7 @@ def save_volume(
     *,
     labels: bool = False,
     names: Sequence[str] = (),
+    surfaces: Mapping[int, Surface] | None = None,
 ) -> Generator[TileDone, None, None]:
     """Save one (z, y, x) array, or several as channels, in the format of the file's ending.
 
@@ -90,6 +91,7 @@ def save_volume(
         volume: name for the events.
         labels: whether values are numbers of classes or objects.
         names: of the channels.
+        surfaces: of objects, for a format that takes them.
 
     Yields:
         An event per section or block. If stopped, it removes the partial file.
@@ -102,7 +104,7 @@ def save_volume(
     if writer is None:
         raise DataError(f"'{path.name}' has no ending of an image: let it end in .tif or .zarr.")
     check_library(writer)
-    image = NewImage(channels, np.dtype(dtype), grid, volume, labels, names)
+    image = NewImage(channels, np.dtype(dtype), grid, volume, labels, names, surfaces or {})
     try:
         yield from writer.write(image, path)
     except OSError as error:

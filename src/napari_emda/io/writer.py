@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.registry import Registry
+
+
+class Surface(NamedTuple):
+    """The surface of an object.
+
+    Attributes:
+        corners: n x 3, x, y and z, in nm from the centre of the first voxel.
+        triangles: m x 3, indices of corners, counterclockwise from outside.
+    """
+
+    corners: NDArray[np.float32]
+    triangles: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class NewImage:
         volume: name for the events.
         labels: whether values are numbers of classes or objects, of which there is no mean.
         names: of the channels; empty if they have none.
+        surfaces: of objects, by their number; for writers that take them.
     """
 
     channels: Sequence[Array]
@@ -37,6 +51,7 @@ class NewImage:
     volume: str = ""
     labels: bool = False
     names: Sequence[str] = ()
+    surfaces: Mapping[int, Surface] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,6 +74,8 @@ class Writer(ABC):
     """The module that it needs and that only the extra ``formats`` installs."""
     takes_channels: ClassVar[bool] = False
     """Whether a file holds several channels."""
+    takes_surfaces: ClassVar[bool] = False
+    """Whether a file holds the surfaces of objects besides the image."""
     small_ids: ClassVar[bool] = False
     """Whether numbers of objects take the smallest type that holds them, for the sake of ImageJ."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ class Precomputed(Writer):
     suffixes: ClassVar = (".precomputed",)
     library: ClassVar = "tensorstore"
     takes_channels: ClassVar = True
+    takes_surfaces: ClassVar = True
 
     @classmethod
     def owns(cls, folder: Path) -> bool:
@@ -59,10 +61,12 @@ class Precomputed(Writer):
         levels = levels_of(image.shape, image.grid)
         if image.labels:
             # The type that the compression of segmentations needs; values stay the same.
-            image = NewImage(image.channels, np.dtype(np.uint32), image.grid, image.volume, True)
+            image = replace(image, dtype=np.dtype(np.uint32))
         with replacing_folder(path) as partial:
             arrays = [_created(partial, level, image) for level in levels]
             last = yield from write_levels(image, levels, arrays)
+            if image.surfaces:
+                _write_meshes(partial, image)
         yield last
 
 
@@ -123,6 +127,31 @@ def _created(folder: Path, level: Level, image: NewImage) -> Sequence[_Scale]:
     opened: Any = tensorstore.open(spec, create=True).result()
     array = opened[tensorstore.d[:].translate_to[0]]
     return [_Scale(array, channel, level.shape) for channel in range(len(image.channels))]
+
+
+def _write_meshes(folder: Path, image: NewImage) -> None:
+    """Add a mesh per object in the format's older form, which all viewers read: in one resolution.
+
+    See https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/meshes.md.
+    """
+    meshes = folder / "mesh"
+    meshes.mkdir()
+    (meshes / "info").write_text(json.dumps({"@type": "neuroglancer_legacy_mesh"}))
+    # A voxel begins at its number and ends at the next one; its centre is half a voxel further.
+    first = [
+        (start + 0.5) * size
+        for start, size in zip(_offset(image.grid), _sizes(image.grid), strict=True)
+    ]
+    for number, (corners, triangles) in image.surfaces.items():
+        fragment = f"{number}.mesh"
+        (meshes / f"{number}:0").write_text(json.dumps({"fragments": [fragment]}))
+        places = (corners + first[::-1]).astype("<f4")
+        with (meshes / fragment).open("wb") as file:
+            file.write(np.uint32(len(places)).astype("<u4").tobytes())
+            file.write(places.tobytes())
+            file.write(triangles.astype("<u4").tobytes())
+    info = folder / "info"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"mesh": "mesh"}))
 
 
 def _sizes(grid: VoxelGrid) -> list[float]:
