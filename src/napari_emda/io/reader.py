@@ -179,6 +179,6 @@ def _check_known(path: Path) -> None:
     """Raise DataError for a format that only other programs read, with the way out."""
     if path.is_dir() and "dataLayers" in description(path / "datasource-properties.json"):
         raise DataError(
-            f"{path.name} is a WEBKNOSSOS folder, which cannot be opened yet: convert it to "
-            "OME-Zarr or TIFF first."
+            f"{path.name} is a WEBKNOSSOS folder, of which layers in zarr can be opened, such as "
+            f"{path.name}/color/1, but none in WKW: convert it to OME-Zarr first."
         )
