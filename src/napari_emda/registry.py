@@ -41,10 +41,15 @@ class Registry(Generic[T]):
         self._group = group
         self._base = base
         self._entries: dict[str, T] = {}
+        self._unlisted: set[str] = set()
         self._complete = False
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, *, listed: bool = True) -> Callable[[T], T]:
         """Register a class: ``@methods.register("ynet")``.
+
+        Args:
+            name: of the class.
+            listed: whether users may choose it; files may name it in any case.
 
         Raises:
             SettingsError: the name is taken, or the class cannot be used.
@@ -72,6 +77,8 @@ class Registry(Generic[T]):
                     f"{self._base.__name__} and has all its methods."
                 )
             self._entries[name] = entry
+            if not listed:
+                self._unlisted.add(name)
             entry.name = name
             return entry
 
@@ -96,9 +103,9 @@ class Registry(Generic[T]):
         self._complete = True
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """All names from which users may choose, sorted."""
         self._load()
-        return sorted(self._entries)
+        return sorted(self._entries.keys() - self._unlisted)
 
     def __getitem__(self, name: str) -> T:
         """The class of that name.
@@ -109,6 +116,6 @@ class Registry(Generic[T]):
         self._load()
         if name not in self._entries:
             raise SettingsError(
-                f"There is no {self._kind} '{name}'. {did_you_mean(name, self._entries)}"
+                f"There is no {self._kind} '{name}'. {did_you_mean(name, self.names())}"
             )
         return self._entries[name]

@@ -453,3 +453,70 @@ def test_what_a_description_says_is_carried_on(old, own, phantom_files, tmp_path
     run = emda("train", tmp_path / "p", *few)["run"]
     about = read_header(tmp_path / "p" / "runs" / run / "checkpoint.safetensors").description
     assert (about.name, about.tissue, about.licence) == ("", "phantom", "CC0-1.0")
+
+
+def test_a_package_of_another_program_predicts_teaches_and_is_shared(
+    phantom_files, tmp_path, phantoms
+):
+    pytest.importorskip("onnxruntime")
+    from tests.foreign_package import NEW, answer, write
+
+    package = write(tmp_path / "tiny.zip", NEW)
+    folder = tmp_path / "p"
+    image = phantom_files["target", "image"]
+    new(folder, package, image)
+    stored = predicted(folder, image.stem)[0] / 255
+    expected = np.stack([answer(section) for section in phantoms["target"][0]])
+    inside = (slice(None), slice(4, -4), slice(4, -4))
+    np.testing.assert_allclose(stored[inside], expected[inside], atol=0.6 / 255)
+    assert Project.open(folder).classes == ("background", "mitochondria")
+    few = ["--steps", 60, *SMALL, "--set=base_channels=8", "--set=learning_rate=0.01"]
+    run = emda("train", folder, "--method", "taught", *few)["run"]
+    job = json.loads((folder / "runs" / run / "job.json").read_text())
+    assert job["method_settings"]["teacher"] == "001-imported"
+    learnt = predicted(folder, image.stem, run)[0] / 255
+    assert np.corrcoef(expected.ravel(), learnt.ravel())[0, 1] > 0.8
+    emda("suggest", folder, "--count", 1, "--patch", 32)
+    emda("annotate", folder, "--from", phantom_files["target", "labels"])
+    few[1] = 1
+    assert "cannot be trained: let it teach a network first (method taught)" in refusal(
+        "train", folder, "--method", "finetune", "--from", "001-imported", *few
+    )
+    assert emda("train", folder, "--method", "finetune", *few)["run"] == "003-finetune"
+    # Another project, and a file for others, hold all of it.
+    shared = tmp_path / "shared.safetensors"
+    emda("export", folder, "--what", "model_file", "--run", "001-imported", "--to", shared)
+    new(tmp_path / "q", shared, image)
+    np.testing.assert_array_equal(predicted(tmp_path / "q", image.stem)[0] / 255, stored)
+    assert "share the package" in refusal(
+        "export", folder, "--what", "model", "--run", "001-imported", "--to", tmp_path / "m.zip"
+    )
+    assert emda("check", folder)["damages"] == []
+    report = tmp_path / "report.html"
+    emda("report", folder, "--to", report)
+    assert "It learnt what run 001-imported predicts (file tiny.zip" in report.read_text()
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_pixel_size_of_a_package_is_stated_or_asked_for(stated, phantom_files, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from tests.foreign_package import NEW, OLD, write
+
+    package = write(tmp_path / "tiny.zip", NEW if stated else OLD)
+    image = phantom_files["target", "image"]
+    path = tmp_path / "m.safetensors"
+    if stated:
+        assert "4.0 times as coarse" in refusal(
+            *("new", tmp_path / "p", "--model", package, "--target", image),
+            *("--target-spacing", 50, 32, 32),
+        )
+        emda("models", "--add", package, "--to", path)
+    else:
+        answer = new(tmp_path / "p", package, image)
+        assert "so it sees pixels of 8 nm" in answer["notices"][0]
+        assert "give it in nm with --model-pixel-size" in refusal(
+            "models", "--add", package, "--to", path
+        )
+        emda("models", "--add", package, "--to", path, "--model-pixel-size", 8)
+    assert ModelFile.read(path).model.pixel_size == 8
+    assert not (tmp_path / "p").exists() or not stated

@@ -16,6 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.prepare_training import prepare
+from napari_emda.jobs.teaching import taught_volumes, with_teacher
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import Network, networks
 from napari_emda.nn.networks.unet import UNet
@@ -50,9 +51,14 @@ def volumes(source, target, phantoms):
         ids = source_labels * (1 + (np.arange(96) > 50)).astype(np.uint32) if numbered else None
         annotated = methods[name].requirements.annotations if annotated is None else annotated
         annotations = target_labels + np.uint8(1) if annotated else None
+        taught = None
+        if methods[name].taught:
+            # Unsure of everything: a teacher's answers for the classes but the background.
+            taught = np.full((classes - 1, *target_labels.shape), 100, np.uint8)
+            taught[0][target_labels == 1] = 200
         return [
             replace(source, labels=source_labels, ids=ids, classes=classes),
-            replace(target, annotations=annotations, classes=classes),
+            replace(target, annotations=annotations, classes=classes, taught=taught),
         ]
 
     return volumes_of
@@ -65,6 +71,15 @@ def noise_file(tmp_path_factory):
     labels = np.random.default_rng(0).integers(0, 2, (4, 96, 96)).astype(np.uint8)
     write_tiff(path, iter(labels), labels.shape, labels.dtype, VoxelGrid((50, 8, 8)))
     return path
+
+
+def returned_by(generator):
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
 
 
 def finite_losses(events, steps):
@@ -193,7 +208,11 @@ def test_hidden_labels_of_the_target_change_nothing(
                 first.folder = project.runs.new("source_only")
                 first.write(0)
                 job = job.model_copy(update={"start_from": first.folder.name})
-            training, _ = prepare(project, job, None)
+            volumes_of = None
+            if methods[name].taught:
+                job = with_teacher(project, job)
+                volumes_of = returned_by(taught_volumes(project, job))
+            training, _ = prepare(project, job, None, volumes_of)
         for step in (0, 3):  # the first and the last stage
             training.step(training.batch(step), step)
         trained.append(training.method)

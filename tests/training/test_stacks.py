@@ -44,6 +44,7 @@ def volumes(source, target, phantoms):
         target,
         image=np.repeat(target.image, 6, axis=0),
         annotations=annotations,
+        taught=annotations[None],
         grid=VoxelGrid((8.0, 8.0, 8.0)),
     )
     return [thick, thin]

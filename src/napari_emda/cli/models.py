@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_emda.cli.any_model import (
+    ModelChannelOption,
+    ModelPixelSizeOption,
+    any_model_at,
+    chosen_channels,
+)
 from napari_emda.cli.console import JsonOption, echo, print_result, print_table
 from napari_emda.data.model_description import ModelDescription
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import SettingsError
+from napari_emda.project.foreign_package import LeftOpen
+from napari_emda.project.model_file import SUFFIX
 
 if TYPE_CHECKING:
     from napari_emda.data.volume import Volume
@@ -28,7 +36,8 @@ def models(
     add: Annotated[
         Path | None,
         typer.Option(
-            help="Add a model: the folder of a run or a project, a model's file, or a package."
+            help="Add a model: the folder of a run or a project, a model's file, or a package of "
+            "napari-emda or of another program."
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the model that is added.")] = "",
@@ -37,6 +46,13 @@ def models(
     score: Annotated[
         float | None, typer.Option(help="IoU on labels that it had not seen, 0 to 1.")
     ] = None,
+    model_channel: ModelChannelOption = None,
+    model_pixel_size: ModelPixelSizeOption = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write the model to this file (.safetensors), not to your models."),
+    ] = None,
+    image_pixel_size: Annotated[float, typer.Option(hidden=True)] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """List your own models, or add one. With --target, those that know its look come first."""
@@ -44,18 +60,28 @@ def models(
 
     if add is not None and target is not None:
         raise SettingsError("--add and --target are two things: give one of them.")
-    if add is None and any((name, tissue, licence, score is not None)):
+    of_added = (name, tissue, licence, score, model_channel, model_pixel_size, to)
+    if add is None and any(value not in ("", None) for value in of_added):
         raise SettingsError(
-            "--name, --tissue, --licence and --score describe a model that is added: name it with "
-            "--add."
+            "--name, --tissue, --licence, --score, --to and --model-… are about a model that is "
+            "added: name it with --add."
         )
     if target is None and target_spacing is not None:
         raise SettingsError("--target-spacing is about an image: name it with --target.")
     if add is not None:
         description = _description(name, tissue, licence, score)
-        path = add_model(add, description)
+        left_open = LeftOpen(None, chosen_channels(model_channel), model_pixel_size)
+        beside = folder_of_models() if to is None else to
+        if to is not None and to.suffix != SUFFIX:
+            raise SettingsError(f"Cannot write '{to.name}': the name must end in {SUFFIX}.")
+        with any_model_at(add, beside, left_open, image_pixel_size) as (file, notices):
+            path = add_model(file, description, add.resolve().stem, to)
+        for notice in notices:
+            echo(notice, err=True)
         print_result(
-            {"path": str(path)}, as_json=as_json, print_text=lambda: echo(f"Added {path}.")
+            {"path": str(path), "notices": notices},
+            as_json=as_json,
+            print_text=lambda: echo(f"Added {path}."),
         )
         return
     listed, unreadable = my_models()

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from napari_emda.cli.any_model import (
+    ModelChannelOption,
+    ModelPixelSizeOption,
+    any_model_at,
+    chosen_channels,
+)
 from napari_emda.cli.console import JsonOption, NewFolderArgument, echo, print_result
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.project.file import VolumeEntry
+from napari_emda.project.foreign_package import LeftOpen
 from napari_emda.project.project import Project
+from napari_emda.settings.requirements import SOURCE_FREE, TAUGHT
 
 if TYPE_CHECKING:
     from napari_emda.data.volume import Domain
@@ -36,9 +44,11 @@ def new(
         Path | None,
         typer.Option(
             help="A model to start from, without its source: the folder of a run or a project, a "
-            "model's file, or a package of napari-emda."
+            "model's file, or a package of napari-emda or of another program (bioimage.io, ONNX)."
         ),
     ] = None,
+    model_channel: ModelChannelOption = None,
+    model_pixel_size: ModelPixelSizeOption = None,
     spacing: Annotated[
         Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the source in nm.")
     ] = None,
@@ -89,6 +99,10 @@ def new(
             "--target-spacing": target_spacing is not None,
             "--target-independent": target_independent,
         },
+        of_model={
+            "--model-channel": model_channel is not None,
+            "--model-pixel-size": model_pixel_size is not None,
+        },
     )
     if model is None:
         names = names or DEFAULT_CLASSES
@@ -107,7 +121,12 @@ def new(
         assert target is not None
         alone = sections_are_independent["target"]
         result, entries, notices = create_from_model(
-            project, model, target, target_spacing, names, alone=alone
+            project,
+            model,
+            target,
+            target_spacing,
+            LeftOpen(names, chosen_channels(model_channel), model_pixel_size),
+            alone=alone,
         )
     result |= {"volumes": entries, "notices": notices}
     for notice in notices:
@@ -115,7 +134,7 @@ def new(
     print_result(
         result,
         as_json=as_json,
-        print_text=lambda: _print_volumes(project, entries, str(result.get("run", ""))),
+        print_text=lambda: _print_volumes(project, entries, result),
     )
 
 
@@ -126,6 +145,7 @@ def _check_given(
     has_model: bool,
     of_source: Mapping[str, bool],
     of_target: Mapping[str, bool],
+    of_model: Mapping[str, bool],
 ) -> None:
     """JobError if what is given does not go together; options by name, whether they are given."""
     if has_model and (has_source or not has_target):
@@ -133,8 +153,12 @@ def _check_given(
             "--model starts without a source: give the image to be segmented with --target, "
             "and leave out --source."
         )
-    volumes = {"source": (has_source, of_source), "target": (has_target, of_target)}
-    for volume, (is_there, options) in volumes.items():
+    things = {
+        "source": (has_source, of_source),
+        "target": (has_target, of_target),
+        "model": (has_model, of_model),
+    }
+    for volume, (is_there, options) in things.items():
         useless = [option for option, is_given in options.items() if is_given]
         if useless and not is_there:
             instead = ", or give --target-spacing for the target" * (useless[0] == "--spacing")
@@ -143,7 +167,9 @@ def _check_given(
             )
 
 
-def _print_volumes(project: Path, entries: Sequence[dict[str, Any]], run: str = "") -> None:
+def _print_volumes(
+    project: Path, entries: Sequence[dict[str, Any]], result: Mapping[str, Any]
+) -> None:
     """Print what was taken for the volumes, so that a wrong file or number is seen at once."""
     volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
     echo(f"Project {project}: {volumes}")
@@ -153,8 +179,9 @@ def _print_volumes(project: Path, entries: Sequence[dict[str, Any]], run: str = 
             f"  {entry['domain']}: {_sections(entry['shape'])}, {entry['dtype']}; "
             f"voxel size {_nm(entry['spacing'])} nm (z, y, x) {given}"
         )
-    if run:
-        echo(f"  model: {run}; adapt it to the target with train --method source_free")
+    if "run" in result:
+        what = "let it teach a network" if result["method"] == TAUGHT else "adapt it to the target"
+        echo(f"  model: {result['run']}; {what} with train --method {result['method']}")
 
 
 def _nm(spacing: Spacing) -> str:
@@ -220,7 +247,7 @@ def create_from_model(
     path: Path,
     target: Path,
     spacing: Spacing | None,
-    classes: tuple[str, ...] | None,
+    left_open: LeftOpen,
     *,
     alone: bool,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
@@ -231,7 +258,7 @@ def create_from_model(
         path: of the model.
         target: the image to be segmented.
         spacing: voxel size (z, y, x) in nm; None to take it from the file.
-        classes: names, background first; None for those of the model.
+        left_open: what a package of another program leaves open, and the names of the classes.
         alone: whether the sections are independent images.
 
     Returns:
@@ -239,14 +266,15 @@ def create_from_model(
     """
     from napari_emda.io.checks import check_pair, check_spacing
     from napari_emda.io.read import open_image
-    from napari_emda.project.model_file import model_at
     from napari_emda.project.model_import import check_model, import_model
 
     independent: list[Domain] = ["target"] if alone else []
-    with model_at(path, folder.absolute()) as file:
-        names = classes or file.model.classes
-        notices = check_pair(None, target, names, None, spacing, None, independent)
-        grid = VoxelGrid(check_spacing(target.name, spacing, open_image(target), independent=alone))
+    stored = open_image(target)
+    checked = check_spacing(target.name, spacing, stored, "--target-spacing", independent=alone)
+    grid = VoxelGrid(checked)
+    with any_model_at(path, folder, left_open, grid.pixel_size) as (file, notices):
+        names = left_open.classes or file.model.classes
+        notices += check_pair(None, target, names, None, spacing, None, independent)
         notices += check_model(file.model, names, grid.pixel_size, target.name)
         with Project.create(folder, names) as project:
             with project.volumes.added_together():
@@ -259,7 +287,9 @@ def create_from_model(
                 run, remark = import_model(project, file)
             described = _described(project, entry, spacing)
     notices.append(remark)
-    return {"project": str(folder), "classes": list(names), "run": run}, [described], notices
+    result = {"project": str(folder), "classes": list(names), "run": run}
+    result["method"] = TAUGHT if file.model.is_fixed else SOURCE_FREE
+    return result, [described], notices
 
 
 def _described(project: Project, entry: VolumeEntry, spacing: Spacing | None) -> dict[str, Any]:

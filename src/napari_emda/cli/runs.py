@@ -31,6 +31,7 @@ from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, Train
 from napari_emda.project.project import Project
 from napari_emda.settings.base import distribute, parse_assignments
 from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.requirements import FIXED
 from napari_emda.settings.training import TrainSettings
 
 
@@ -107,6 +108,8 @@ def _new_training(
         start = Project.open(project).runs.latest()
         if start is not None:
             note = f"Starting from {start}; to start from scratch, use --from none."
+        if start is not None and cls.taught and _job_of(project, start).method == FIXED:
+            note = f"Learning what {start} predicts."
     start = None if start == "none" else start
     before = None if start is None else _job_of(project, start)
     default = TrainSettings() if before is None else before.settings

@@ -43,6 +43,8 @@ class Volume:
             ``labels``.
         annotated: boxes outside which ``annotations`` are 0, so that a large volume need not be
             searched for them.
+        taught: what a teacher predicts, uint8 (C - 1, z, y, x) as predictions are stored; None
+            without one.
         classes: number of classes; with two, every label that is not 0 is class 1.
         path: of the image's file or folder; None for an image in memory alone.
     """
@@ -56,6 +58,7 @@ class Volume:
     ids: Array | None = None
     annotations: Array | None = None
     annotated: tuple[Box, ...] = ()
+    taught: Array | None = None
     classes: int = 2
     path: Path | None = None
 
@@ -115,6 +118,17 @@ class Volume:
         return self.annotated if self.annotations is not None else ()
 
     @property
+    def taught_images(self) -> tuple[Volume, ...]:
+        """What a teacher predicts of each class but the background, as grey values."""
+        if self.taught is None:
+            return ()
+        channels = range(self.taught.shape[0])
+        return tuple(
+            Volume(self.name, Channel(self.taught, channel), self.domain, self.grid)
+            for channel in channels
+        )
+
+    @property
     def class_ids(self) -> ClassIds:
         """The class ids as a lazily read (z, y, x) uint8 array."""
         return ClassIds(self)
@@ -122,6 +136,32 @@ class Volume:
     def without_labels(self) -> Volume:
         """The volume without its labels; annotations of the project stay."""
         return replace(self, labels=None, ids=None)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of an array (channels, z, y, x), sliced like an array (z, y, x).
+
+    Attributes:
+        array: of all channels.
+        index: of the one.
+    """
+
+    array: Array
+    index: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the array."""
+        return np.dtype(self.array.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along z, y, x."""
+        return tuple(self.array.shape[1:])
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.array[(self.index, *key)]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES
 from napari_emda.data.resampled import Resampled
+from napari_emda.errors import JobError
 from napari_emda.events import Event
 from napari_emda.export.base import Exporter, Result, exporters
 from napari_emda.export.bioimageio import write_package
@@ -48,6 +49,11 @@ class ModelExporter(Exporter):
         # no GPU.
         predictor = Predictor.load(result.model, "cpu", "32")
         header = predictor.header
+        if predictor.network.foreign:
+            raise JobError(
+                f"The model of run '{result.run}' came as a package of another program: share the "
+                "package, or export the model as model_file."
+            )
         network = predictor.network.eval()
         volume = result.volume
         statistics = predictor.statistics_of(volume)

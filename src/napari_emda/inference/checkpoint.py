@@ -252,12 +252,12 @@ def _check_parameters(path: Path, header: ModelHeader) -> None:
     # On this device, tensors have a shape and take no memory.
     with torch.device("meta"):
         network = header.network.build()
-    needed = sum(parameter.numel() for parameter in network.parameters())
-    stored = _header(path).size // torch.float32.itemsize
+    tensors = [*network.parameters(), *network.buffers()]
+    needed = sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+    stored = _header(path).size
     if needed > stored:
         raise JobError(
-            f"'{path}' describes a network of {needed} weights and holds {stored}: name another "
-            "run."
+            f"'{path}' describes a network of {needed} bytes and holds {stored}: name another run."
         )
 
 

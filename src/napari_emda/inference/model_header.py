@@ -11,6 +11,7 @@ from napari_emda.data.domain_profile import Profiles
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.model_description import ModelDescription
 from napari_emda.data.names import ShownName
+from napari_emda.data.prepared import Prepared
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.spectrum import Spectrum, check_spectrum
 from napari_emda.data.spoilt_sections import spoilt_sections
@@ -18,7 +19,7 @@ from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.evaluation.label_free import Prior
 from napari_emda.methods.base import DataSummary, Method, methods
-from napari_emda.nn.network import NetworkConfig
+from napari_emda.nn.network import NetworkConfig, networks
 from napari_emda.settings.base import MOST_INT32
 from napari_emda.settings.training import MOST_CONTEXT
 
@@ -140,6 +141,10 @@ class ModelHeader(BaseModel):
 
         Those of the training if the volume was part of it, else measured now in the same way.
         """
+        network = networks[self.network.name]
+        if network.foreign:
+            settings: Any = network.Settings.parse(self.network.settings)
+            return Prepared.of(view, settings.before)
         is_per_section = view.volume.grid.sections_are_independent and self.range_per_section
         return self.statistics.get(view.volume.name) or measure(
             view, seed=self.seed, apart=is_per_section, common=self.spectrum

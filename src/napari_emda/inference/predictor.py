@@ -74,6 +74,10 @@ class Predictor:
         """Load a model from its file, or the selected model of a run from the run's folder."""
         model = checkpoint.find(RunFolder(path)) if path.is_dir() else path
         header, method = checkpoint.load_method(model)
+        if method.predictor.foreign:
+            # It finds its own way to a GPU, and gets images from the host.
+            method.predictor.run_on(device)
+            device, precision = ("cpu", "32")
         compute = Compute.choose(device, precision)
         predictor = cls(method.predictor, header, compute, file_identity(model), model)
         predictor._folded = {}

@@ -24,7 +24,7 @@ from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
-from napari_emda.settings.requirements import Available
+from napari_emda.settings.requirements import TAUGHT, Available
 from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.state import TrainingState
 from napari_emda.training.trainer import Training, seed_of
@@ -34,7 +34,7 @@ VolumesOf = Callable[[Domain], list[Volume]]
 
 
 def prepare(
-    project: Project, job: TrainJob, folder: RunFolder | None
+    project: Project, job: TrainJob, folder: RunFolder | None, volumes_of: VolumesOf | None = None
 ) -> tuple[Training, dict[str, Volume]]:
     """The training that a job asks for, and the volumes that it learns from by name.
 
@@ -42,12 +42,13 @@ def prepare(
         project: where the volumes are.
         job: what to train.
         folder: of the run to continue; None for a new one.
+        volumes_of: see `training_on`; by default it opens the volumes of the project.
 
     Raises:
         EmdaError: the job does not fit the project.
     """
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
-    return training_on(project.volumes.open_all, project.classes, job, folder, start)
+    return training_on(volumes_of or project.volumes.open_all, project.classes, job, folder, start)
 
 
 def training_on(
@@ -78,12 +79,18 @@ def training_on(
     _check_keep(settings, cls)
     _check_objects(settings, cls)
     # A checkpoint that is given without a run is a model as well.
-    model = job.start_from or ("" if start is None else start.name)
+    teacher = str(job.method_settings.get("teacher", "")) if cls.taught else ""
+    model = job.start_from or teacher or ("" if start is None else start.name)
     volumes = [
         cls.learns_from(volume, method_settings, settings)
         for volume in _volumes(volumes_of, job, cls, model)
     ]
     before = None if start is None else checkpoint.read_header(start)
+    if before is not None and networks[before.network.name].foreign:
+        raise JobError(
+            f"The run '{model}' is the model of another program, which cannot be trained: let it "
+            f"teach a network first (method {TAUGHT}), and start from that."
+        )
     sampler = _sampler(volumes, job, cls, before, folder)
     _check_labels(sampler, cls, model)
     _check_continued(sampler, folder)

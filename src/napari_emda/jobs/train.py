@@ -13,8 +13,9 @@ from napari_emda.events import Advanced, Event, Finished, Notice, Phase, Started
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.inputs import backed_up, check_writable, remarks
 from napari_emda.jobs.measured_shares import with_measured_shares
-from napari_emda.jobs.prepare_training import prepare
+from napari_emda.jobs.prepare_training import VolumesOf, prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
+from napari_emda.jobs.teaching import is_taught, taught_volumes, with_teacher
 from napari_emda.project import comparison
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
@@ -39,7 +40,11 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     is_new = job.resume is None
     if job.resume is None:
         job, said = with_measured_shares(project, job)
-        training, volumes = prepare(project, job, None)
+        volumes_of: VolumesOf | None = None
+        if is_taught(job):
+            job = with_teacher(project, job)
+            volumes_of = yield from taught_volumes(project, job)
+        training, volumes = prepare(project, job, None, volumes_of)
         check_writable(project)
         folder = project.runs.new(job.method)
         training.folder = folder
@@ -50,7 +55,10 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     with folder.training_alone():
         if job.resume is not None:
             job = _resumed(folder, job.project)
-            training, volumes = prepare(project, job, folder)
+            volumes_of = None
+            if is_taught(job):
+                volumes_of = yield from taught_volumes(project, job)
+            training, volumes = prepare(project, job, folder, volumes_of)
         training.hurry = request.hurry.is_set
         training.stop_asked = request.stop_asked
         yield Started("train", folder.name, str(training.compute), job.settings.steps)
@@ -89,7 +97,8 @@ def _fit(
 
 def _remarks_on_model(training: Training) -> list[str]:
     """What a model that is adapted does not say of its source, in a sentence."""
-    if training.method.requirements.model == "none" or "source" in training.header.profiles:
+    method = training.method
+    if method.requirements.model == "none" or method.taught or "source" in training.header.profiles:
         return []
     return [
         "The model does not say how its source looked at this pixel size, so that grey values and "

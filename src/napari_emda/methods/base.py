@@ -140,6 +140,8 @@ class Method(nn.Module):
     """Network settings that the method prescribes."""
     finds_clusters: ClassVar[bool] = False
     """Whether the outputs are clusters, none of which is background."""
+    taught: ClassVar[bool] = False
+    """Whether it learns what another run predicts of the target, which is predicted before."""
     source_batches: ClassVar[int] = 1
     """Number of batches of the source in a step."""
     unlabelled_losses: ClassVar[tuple[str, ...]] = ()

@@ -103,6 +103,9 @@ class Network(nn.Module, ABC):
     name: ClassVar[str]
     dimensions: ClassVar[Literal[2, 3]] = 2
     """Whether it sees single sections or stacks of them."""
+    foreign: ClassVar[bool] = False
+    """Whether it is another program's model: it sees grey values as they are, which it prepares
+    itself, computes on the host or on its own, and cannot be trained."""
     citations: ClassVar[tuple[str, ...]] = ()
     """What it implements: keys of ``reporting/references.bib``, or whole entries of BibTeX."""
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -225,6 +228,9 @@ class Network(nn.Module, ABC):
         """All parameters but the encoder's, in the order of `parameters`."""
         encoding = set(self.encoder.parameters())
         return [parameter for parameter in self.parameters() if parameter not in encoding]
+
+    def run_on(self, device: str) -> None:
+        """Told the device of the settings, before a model of another program is used."""
 
     # -- computation -------------------------------------------------------------------------------
 

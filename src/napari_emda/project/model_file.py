@@ -29,8 +29,10 @@ from napari_emda.io.zip_damage import damage_as
 from napari_emda.io.zip_file import open_zip
 from napari_emda.json_text import parse_json
 from napari_emda.project.file import check_classes
+from napari_emda.project.package_files import DESCRIPTIONS
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import Runs
+from napari_emda.settings.requirements import FIXED
 
 # Format 1 standardised a stack of independent images with one grey range, format 2 each image with
 # its own. Format 3 keeps model and training apart and renames some settings. Format 4 may hold
@@ -49,8 +51,6 @@ Names say nothing elsewhere, where another volume may have the same one."""
 SUFFIX = ".safetensors"
 IN_PACKAGE = "napari-emda.safetensors"
 """The model in a package: other programs run its TorchScript, which we never load."""
-# What says that a folder or zip file is a package of bioimage.io.
-_PACKAGES = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 # Methods of versions whose headers do not say that they found clusters.
 _OLD_CLUSTERS = ("iic",)
 # Bytes: the largest networks for this purpose have 1.2 GB of weights.
@@ -88,6 +88,11 @@ class StoredModel(BaseModel):
     features_only: bool = False
     step: int = Field(0, ge=0)
     description: ModelDescription = ModelDescription()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is another program's model, which is not trained."""
+        return self.method == FIXED
 
 
 @dataclass(frozen=True)
@@ -226,7 +231,7 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
     if path.is_dir():
         yield ModelFile.read(_in_folder(path))
     elif path.suffix.lower() == ".zip":
-        with workspace(_at_existing(beside.absolute())) as folder:
+        with workspace(at_existing(beside.absolute())) as folder:
             file = ModelFile.read(_unpacked(path, folder / IN_PACKAGE))
             yield replace(file, origin=path.name)
     elif path.suffix.lower() == SUFFIX or not path.exists():
@@ -238,13 +243,13 @@ def model_at(path: Path, beside: Path) -> Iterator[ModelFile]:
         )
 
 
-def _at_existing(path: Path) -> Path:
+def at_existing(path: Path) -> Path:
     """The first part of a path whose folder exists."""
     return next(part for part in (path, *path.parents) if part.parent.is_dir())
 
 
 def _in_folder(folder: Path) -> Path:
-    if any((folder / name).exists() for name in _PACKAGES):
+    if any((folder / name).exists() for name in DESCRIPTIONS):
         path = folder / IN_PACKAGE
         if not path.exists():
             raise _foreign(folder)

@@ -25,6 +25,7 @@ from napari_emda.project.model_file import MOMENTS, OF_VOLUMES, ModelFile, Store
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import IMPORTED
+from napari_emda.settings.requirements import FIXED
 from napari_emda.settings.training import TrainSettings, split_network
 
 # From this ratio on, the pixels of the target show too little of what the network looks for, and
@@ -143,6 +144,11 @@ def import_model(project: Project, file: ModelFile) -> tuple[str, str]:
         with contextlib.suppress(OSError):
             run.path.parent.rmdir()
         raise
+    if file.model.is_fixed:
+        return run.name, (
+            "The model of another program predicts as it is; it can teach a network of this "
+            "project, which then learns from patches."
+        )
     return run.name, _in_words(domain_gap)
 
 
@@ -223,6 +229,9 @@ def _values(file: ModelFile, kept_domain: Domain) -> dict[str, Any]:
 
 def _job(project: Project, file: ModelFile) -> TrainJob:
     """The job of the run, whose settings later trainings take over."""
+    if file.model.is_fixed:
+        # A network that is taught by it, or trained after it, is one of ours.
+        return TrainJob(project=str(project.folder), method=FIXED)
     _, training = parts_of(file.values)
     settings, flat = split_network(training.get("settings", {}))
     # Of the network in formats without nested settings.

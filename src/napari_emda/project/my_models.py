@@ -19,7 +19,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, EmdaError, JobError
 from napari_emda.io.atomic import make_folder, replacing_file
 from napari_emda.io.unchanged import while_unchanged
-from napari_emda.project.model_file import SUFFIX, ModelFile, StoredModel, model_at
+from napari_emda.project.model_file import SUFFIX, ModelFile, StoredModel
 from napari_emda.project.model_import import nearest
 
 VARIABLE = "NAPARI_EMDA_MODELS"
@@ -112,33 +112,37 @@ def _appearance_of(target: Volume, model: StoredModel) -> Appearance | None:
         return None
 
 
-def add_model(source: Path, description: ModelDescription) -> Path:
+def add_model(
+    file: ModelFile, description: ModelDescription, stem: str, out: Path | None = None
+) -> Path:
     """Copy a model into the folder.
 
     Args:
-        source: see `model_file.model_at`.
+        file: of the model.
         description: what to say of it; what is empty is taken from the model.
+        stem: of its name if nobody gives one.
+        out: the file, if it is to lie elsewhere.
 
     Returns:
         The path of the file.
 
     Raises:
-        JobError: there is no model, or one of this name already.
+        JobError: there is a model of this name already.
     """
     folder = folder_of_models()
-    make_folder(folder)
-    with model_at(source, folder / "package") as file:
-        given = {key: value for key, value in description.model_dump().items() if value}
-        values = file.model.description.model_dump() | given
-        values["name"] = values["name"] or f"{file.model.classes[-1]} {source.resolve().stem}"
-        stem = re.sub(r"[^\w.-]+", "_", values["name"]).strip("._-") or "model"
+    given = {key: value for key, value in description.model_dump().items() if value}
+    values = file.model.description.model_dump() | given
+    values["name"] = values["name"] or f"{file.model.classes[-1]} {stem}"
+    if out is None:
+        make_folder(folder)
+        name = re.sub(r"[^\w.-]+", "_", values["name"]).strip("._-") or "model"
         # Windows has no such files.
-        stem = f"model_{stem}" if is_device(stem) else stem
-        path = folder / f"{stem}{SUFFIX}"
-        if path.exists():
-            raise JobError(
-                f"There is a model '{values['name']}' already ({path}): give another name."
-            )
-        with replacing_file(path) as partial:
-            file.share(partial, ModelDescription.model_validate(values))
+        name = f"model_{name}" if is_device(name) else name
+        path = folder / f"{name}{SUFFIX}"
+    else:
+        path = out
+    if path.exists():
+        raise JobError(f"There is a model '{values['name']}' already ({path}): give another name.")
+    with replacing_file(path) as partial:
+        file.share(partial, ModelDescription.model_validate(values))
     return path

@@ -15,6 +15,7 @@ from napari_emda.nn.network import networks
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.region import Region
 from napari_emda.registry import Registry
+from napari_emda.settings.requirements import FIXED
 
 # The file is ours: entries begin with a line of their own, and end with a brace on one.
 _ENTRY = re.compile(r"^@\w+\{([^,\s]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
@@ -49,6 +50,8 @@ def cited(jobs: Iterable[TrainJob], regions: Iterable[Region], *, scored: bool) 
     """
     keys: list[str] = []
     for job in jobs:
+        if job.method == FIXED:
+            continue
         keys += _of(methods, job.method)
         keys += _of(networks, job.settings.network)
         if job.settings.keep == "average":

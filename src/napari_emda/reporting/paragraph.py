@@ -13,6 +13,7 @@ from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.region import CHECKED, IMPORTED, OBJECT, OWN, RANDOMLY_DRAWN, Region
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.settings.requirements import FIXED
 
 # More runs in a chain than anyone trains; a chain that leads back to itself ends there.
 _LONGEST_CHAIN = 1000
@@ -81,16 +82,22 @@ def _volumes(project: Project) -> str:
 def _first(project: Project, run: str, job: TrainJob) -> str:
     settings = job.settings
     network = ", ".join(f"{key} {value}" for key, value in job.network_settings.items())
-    if origin := _origin(RunFolder.of(project.folder, run)):
+    if (origin := _origin(RunFolder.of(project.folder, run))) and job.method == FIXED:
+        return f"They began with a model of another program ({origin}; run {run})."
+    if origin:
         return (
             f"They began with a network '{settings.network}'{f' ({network})' if network else ''} "
             f"that the method '{job.method}' had trained on other volumes ({origin}; run {run})."
         )
+    taught = ""
+    if teacher := str(job.method_settings.get("teacher", "")):
+        origin = _origin(RunFolder.of(project.folder, teacher))
+        taught = f" It learnt what run {teacher} predicts{f' ({origin})' if origin else ''}."
     return (
         f"The method '{job.method}' trained the network '{settings.network}'"
         f"{f' ({network})' if network else ''} for {settings.steps} steps on batches of "
         f"{settings.batch} patches of {settings.patch} × {settings.patch} pixels, with learning "
-        f"rate {settings.learning_rate:g} and seed {settings.seed} (run {run})."
+        f"rate {settings.learning_rate:g} and seed {settings.seed} (run {run}).{taught}"
     )
 
 

@@ -240,7 +240,10 @@ def _where(chosen: Tensor, some: Patches, others: Patches) -> Patches:
     borders = None
     if some.borders is not None and others.borders is not None:
         borders = choose(some.borders, others.borders)
-    return Patches(image, choose(some.labels, others.labels), image, borders)
+    taught = None
+    if some.taught is not None and others.taught is not None:
+        taught = choose(some.taught, others.taught)
+    return Patches(image, choose(some.labels, others.labels), image, borders, taught)
 
 
 def _transformed(patches: Patches, scale: Tensor, angle: Tensor) -> Patches:
@@ -256,4 +259,8 @@ def _transformed(patches: Patches, scale: Tensor, angle: Tensor) -> Patches:
         # A patch that is twice as large has borders twice as far away. 0 is where nothing is known.
         moved = sampled(borders.unsqueeze(1), grid, mode="nearest").squeeze(1)
         borders = moved * scale.view(-1, 1, 1)
-    return Patches(image, labels, image, borders)
+    taught = patches.taught
+    if taught is not None:
+        # A teacher would say the same of a mirror image, mirrored.
+        taught = sampled(taught, grid, padding="reflection")
+    return Patches(image, labels, image, borders, taught)

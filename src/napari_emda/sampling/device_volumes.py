@@ -175,7 +175,9 @@ class DeviceVolumes:
         None if the device is another one, if the volumes take more than half of its free memory, or
         if they are read from the disk patch by patch.
         """
-        if device.type != "cuda" or not sampler.in_memory:
+        # What a teacher predicts is not held there.
+        is_taught = any(region.taught for d in sampler.domains for region in sampler.regions(d))
+        if device.type != "cuda" or not sampler.in_memory or is_taught:
             return None
         free, _ = torch.cuda.mem_get_info(device)
         return cls(sampler, device) if needed_bytes(sampler) <= FREE_SHARE * free else None

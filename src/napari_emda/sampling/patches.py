@@ -22,12 +22,15 @@ class Patches:
         clean: the image before contrast, blur and noise are changed (target of a reconstruction).
         borders: distances in pixels to the border of the object, B x H x W float32, with the signs
             of `objects.borders`; None unless objects are learnt.
+        taught: what a teacher predicts of the classes but the background, B x (C - 1) x H x W
+            float32 between 0 and 1; None unless there is one.
     """
 
     image: Tensor
     labels: Tensor
     clean: Tensor
     borders: Tensor | None = None
+    taught: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
         """The batch with ``change`` applied to every tensor."""
@@ -35,7 +38,8 @@ class Patches:
         # As a rule both are one tensor: it is changed, or copied to a device, only once.
         clean = image if self.clean is self.image else change(self.clean)
         borders = None if self.borders is None else change(self.borders)
-        return Patches(image, change(self.labels), clean, borders)
+        taught = None if self.taught is None else change(self.taught)
+        return Patches(image, change(self.labels), clean, borders, taught)
 
     def with_image(self, image: Tensor) -> Patches:
         """The same places with another image, which also is the clean one."""

@@ -27,6 +27,7 @@ class SamplingRegion:
         context: the sections that are seen with each one; they may lie outside the box.
         borders: of its objects; None unless objects are learnt.
         held_borders: the same in memory, if image and labels are.
+        taught: what a teacher predicts of each class but the background, as images.
     """
 
     view: Resampled
@@ -37,6 +38,7 @@ class SamplingRegion:
     context: Context
     borders: Borders | None = None
     held_borders: NDArray[np.int8] | None = None
+    taught: tuple[Resampled, ...] = ()
 
     def read(self, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box with what is seen beside it, (z, channel, y, x)."""
@@ -48,6 +50,11 @@ class SamplingRegion:
         if self.held_borders is None:
             return self.borders.read(box)
         return self.held_borders[box.slices]
+
+    def read_taught(self, box: Box) -> NDArray[np.float32]:
+        """What a teacher predicts in a box, (C - 1, z, y, x) between 0 and 1."""
+        values = np.stack([view.read(box) for view in self.taught]).astype(np.float32)
+        return values / np.float32(255)
 
 
 @dataclass(frozen=True)

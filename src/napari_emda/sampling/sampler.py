@@ -245,8 +245,11 @@ class PatchSampler:
         positions, counts = label_positions(view, box, self.seed)
         statistics = measure(view, box, self.seed)
         context = self._context(view)
+        taught = tuple(Resampled(image, self.pixel_size) for image in volume.taught_images)
+        share = memory // (1 + len(taught))
+        taught = tuple(image.in_memory(share) for image in taught)
         return SamplingRegion(
-            view, statistics, box, positions, counts, context, borders, held_borders
+            view, statistics, box, positions, counts, context, borders, held_borders, taught
         )
 
     def _context(self, view: Resampled) -> Context:
@@ -312,14 +315,19 @@ class PatchSampler:
         images = np.empty((len(places), channels, self.patch, self.patch), np.float32)
         labels = np.empty((len(places), self.patch, self.patch), np.int64)
         borders = np.empty(labels.shape, np.float32) if self.objects else None
+        taught: list[NDArray[np.float32]] = []
         for i, place in enumerate(places):
             region = self._regions[domain][place.region]
             images[i] = region.read(place.box)[0]
             labels[i] = region.view.read_labels(place.box)[0]
             if borders is not None:
                 borders[i] = region.read_borders(place.box)[0]
+            if region.taught:
+                taught.append(region.read_taught(place.box)[:, 0])
         image = torch.from_numpy(images)
         patches = Patches(image, torch.from_numpy(labels), image)
+        if taught:
+            patches = replace(patches, taught=torch.from_numpy(np.stack(taught)))
         return patches if borders is None else with_borders(patches, torch.from_numpy(borders))
 
     def _box(self, region: SamplingRegion, rng: np.random.Generator, *, labelled: bool) -> Box:

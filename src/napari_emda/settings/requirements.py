@@ -20,6 +20,10 @@ UNLABELLED = "iic"
 """The method to start with if nothing is labelled."""
 SOURCE_FREE = "source_free"
 """The method that adapts a model without its source."""
+TAUGHT = "taught"
+"""The method that learns what another model predicts."""
+FIXED = "fixed"
+"""The method and the network of runs that are models of other programs, which are not trained."""
 
 _LABELS = {
     "needed": "a volume with some labels",

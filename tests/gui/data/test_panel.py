@@ -1,6 +1,7 @@
 """The Data panel by clicks and keys: from layers to a project, and beside an open one."""
 
 import json
+import sys
 import threading
 
 import numpy as np
@@ -14,6 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from safetensors.numpy import save_file
 
+from napari_emda._gui.data import foreign_model
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.data.project_setup import check
 from napari_emda.data.volume import IGNORE
@@ -530,3 +532,29 @@ def test_a_file_that_is_no_model_says_so_and_makes_no_project(
     click(panel.use)
     qtbot.waitUntil(lambda: "not a model" in str(session.notices), timeout=60_000)
     assert not (tmp_path / "p").exists()
+
+
+def test_a_package_of_another_program_is_checked_in_a_child(
+    qtbot, session, panel, arrays, tmp_path, monkeypatch
+):
+    pytest.importorskip("onnxruntime")
+    from tests.foreign_package import write
+
+    package = write(tmp_path / "tiny.zip")
+    add_layers(session, *arrays)
+    panel.target.setCurrentText("new")
+    click(panel.model.toggle)
+    qtbot.waitUntil(lambda: "no models of your own" in panel.model.sentence.text())
+    says = "import sys; print('The package is bad.', file=sys.stderr); sys.exit(2)"
+    with monkeypatch.context() as patched:
+        patched.setattr(foreign_model, "COMMAND", (sys.executable, "-c", says))
+        panel.model.open(package)
+        qtbot.waitUntil(lambda: panel.model.sentence.text() == "The package is bad.")
+    assert panel.model.path is None
+    panel.model.open(package)
+    qtbot.waitUntil(lambda: panel.model.model is not None, timeout=60_000)
+    assert panel.classes.text() == "background, foreground"
+    # The package states none, so the model sees pixels of the target's size.
+    assert "so it sees pixels of 4.6 nm, as they are" in panel.model.sentence.text()
+    project = make(qtbot, session, panel, tmp_path / "p")
+    assert project.run().training().method == "fixed"

@@ -13,6 +13,7 @@ from napari_emda._gui.process.catalogue import Catalogue, offered, summaries
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished
 from napari_emda.project.job_files import Job, TrainJob
+from napari_emda.settings.requirements import FIXED, TAUGHT
 
 # The method that is proposed, because it learns from annotated patches.
 FINE_TUNING = "finetune"
@@ -69,7 +70,11 @@ class RetrainBox(JobPanel):
         job = opened.project.run(run).training()
         last = job.method if job is not None else ""
         self.method.setCurrentText(FINE_TUNING if FINE_TUNING in catalogue.methods else last)
-        if job is not None:
+        if job is not None and job.method == FIXED:
+            # The model of another program is not trained: it teaches a new network.
+            self.method.setCurrentText(TAUGHT)
+            self.steps.setValue(job.settings.steps)
+        elif job is not None:
             # The first retraining is short; later ones repeat the steps of the one before.
             few = min(job.settings.steps, ROUND_STEPS.get(job.settings.profile, FEW_STEPS))
             self.steps.setValue(few if job.start_from is None else job.settings.steps)

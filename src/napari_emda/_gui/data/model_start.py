@@ -20,10 +20,12 @@ from napari_emda._gui.common.widgets import (
     narrow,
     row,
 )
+from napari_emda._gui.data.foreign_model import converted
 from napari_emda._gui.data.gap_sentence import ChosenImage
 from napari_emda._gui.session import Session
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import EmdaError
+from napari_emda.project.foreign_package import is_foreign
 from napari_emda.project.model_file import StoredModel, model_at
 from napari_emda.project.model_import import check_model
 from napari_emda.project.my_models import ListedModel, by_gap, folder_of_models, my_models
@@ -65,6 +67,10 @@ class ModelStart(QWidget):
         self.model: StoredModel | None = None
         self._listed: list[ListedModel] = []
         self._target: ChosenImage | None = None
+        # Of packages of other programs: their files, until the dock is closed, and what was said.
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._notices: dict[Path, list[str]] = {}
+        session.closing.connect(self._close)
         self.toggle = button(
             _START, "Start from a trained model, without the volume it learnt from.", self.switch
         )
@@ -148,15 +154,16 @@ class ModelStart(QWidget):
 
     def open(self, path: Path) -> None:
         """Choose a model by its file."""
+        target = self._target
 
         def work() -> ListedModel:
+            usable = self._usable(path, target)
             # Packages are unpacked, which takes a while.
             with (
                 tempfile.TemporaryDirectory() as folder,
-                model_at(path, Path(folder) / "a") as file,
+                model_at(usable, Path(folder) / "a") as file,
             ):
-                listed = ListedModel(path, file.model)
-            target = self._target
+                listed = ListedModel(usable, file.model)
             if target is None or target.spacing is None:
                 return listed
             return by_gap([listed], target.volume("target", self._stop))[0]
@@ -167,7 +174,25 @@ class ModelStart(QWidget):
                     self.box.setCurrentIndex(-1)
                 self._choose(listed)
 
+        self.sentence.show_text(f"Reading {path.name} …", "hint")
         self._session.in_background(work, done, self._fail)
+
+    def _usable(self, path: Path, target: ChosenImage | None) -> Path:
+        """The file, or one of ours that predicts as a package of another program does."""
+        if not is_foreign(path):
+            return path
+        own = None
+        if target is not None and target.spacing is not None:
+            own = VoxelGrid(target.spacing).pixel_size
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="napari-emda-")
+        usable, notices = converted(path, Path(self._folder.name), own, self._stop)
+        self._notices[usable] = notices
+        return usable
+
+    def _close(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     # -- the choice --------------------------------------------------------------------------
 
@@ -183,7 +208,7 @@ class ModelStart(QWidget):
         """Say what the model is, or why it does not suit the target."""
         target = self._target
         tone = "note"
-        text = _in_words(listed)
+        text = " ".join([_in_words(listed), *self._notices.get(listed.path, [])])
         if target is not None and target.spacing is not None:
             pixel = VoxelGrid(target.spacing).pixel_size
             try:

@@ -19,6 +19,7 @@ from napari_emda.project.file import VolumeEntry
 from napari_emda.project.model_file import model_at
 from napari_emda.project.model_import import check_model, import_model
 from napari_emda.project.project import Project
+from napari_emda.settings.requirements import SOURCE_FREE, TAUGHT
 
 
 class ProjectMaking:
@@ -123,10 +124,11 @@ class ProjectMaking:
         def imported() -> str:
             # Copying a large model takes a while. Nobody else knows the project yet.
             with model_at(model, project.folder / "model") as file:
-                return import_model(project, file)[1]
+                method = TAUGHT if file.model.is_fixed else SOURCE_FREE
+                remark = import_model(project, file)[1]
+            return f"{remark} Next: suggest patches, predict, or train {method}."
 
-        def done(remark: str) -> None:
-            text = f"{remark} Next: suggest patches, predict, or train source_free."
+        def done(text: str) -> None:
             self._finish(project, entries, picks, text)
 
         self._session.in_background(imported, done, self._fail)

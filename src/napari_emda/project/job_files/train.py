@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from napari_emda.project.job_files.base import Job, jobs
+from napari_emda.settings.requirements import FIXED
 from napari_emda.settings.training import LOSSES, TrainSettings, split_network
 
 
@@ -61,5 +62,7 @@ class TrainJob(Job):
 
     def in_words(self) -> str:
         """Method, steps, profile and start, for the user."""
+        if self.method == FIXED:
+            return "the model of another program"
         start = f", going on from {self.start_from}" if self.start_from is not None else ""
         return f"{self.method}, {self.settings.steps} steps, profile {self.settings.profile}{start}"

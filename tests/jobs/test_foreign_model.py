@@ -1,0 +1,181 @@
+"""Packages of other programs: they predict what their model says, and what lies is refused."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.errors import EmdaError
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor
+from napari_emda.jobs.foreign_model import convert
+from napari_emda.project.foreign_package import LeftOpen
+from napari_emda.project.package_files import LARGEST_WEIGHTS, package_files
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.settings.prediction import PredictSettings
+
+pytest.importorskip("onnxruntime")
+from tests.foreign_package import (
+    NEW,
+    OLD,
+    REACH,
+    TEST_IMAGE,
+    answer,
+    npy,
+    onnx_model,
+    write,
+)
+
+
+def fixed_size(description):
+    """Of images of 32 x 32 pixels, of which 8 at each edge are not to be used."""
+    description["inputs"][0]["shape"] = [1, 1, 32, 32]
+    description["outputs"][0] |= {"shape": [1, 1, 32, 32], "halo": [0, 0, 8, 8]}
+
+
+def valid(description):
+    """The output lacks two pixels at each edge."""
+    shape = {"reference_tensor": "raw", "scale": [1] * 4, "offset": [0, 0, -REACH, -REACH]}
+    description["outputs"][0] |= {"shape": shape, "halo": None}
+
+
+SQUARE = TEST_IMAGE[:, :32]
+INSIDE = (slice(REACH, -REACH),) * 2
+CASES = {
+    "old": {"description": OLD},
+    "new": {"description": NEW},
+    "one size": {
+        "change": fixed_size,
+        "weights__onnx": onnx_model(side=32),
+        "input__npy": npy(SQUARE[None, None]),
+        "output__npy": npy(answer(SQUARE)[None, None]),
+    },
+    "without edges": {
+        "change": valid,
+        "weights__onnx": onnx_model(valid=True),
+        "output__npy": npy(answer(TEST_IMAGE)[INSIDE][None, None]),
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("block", [0, 48])
+def test_a_volume_is_predicted_as_the_model_says(case, block, tmp_path):
+    package = write(tmp_path / "a.zip", **CASES[case])
+    convert(package, tmp_path / "m.safetensors", LeftOpen(), 8.0)
+    image = np.random.default_rng(3).integers(30, 220, (2, 150, 140)).astype(np.uint8)
+    image[1] //= 2
+    volume = Volume("v", image, "target", VoxelGrid((50, 8, 8)))
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    predictor = Predictor.load(tmp_path / "m.safetensors")
+    list(predict(predictor, volume, PredictSettings(block=block), run))
+    stored = np.asarray(StoredPrediction(run, "v").probabilities)[0] / 255
+    expected = np.stack([answer(section) for section in image])
+    # At the edges of the volume, a model may see anything.
+    inside = (slice(None), slice(8, -8), slice(8, -8))
+    np.testing.assert_allclose(stored[inside], expected[inside], atol=0.6 / 255)
+
+
+def test_channels_that_add_up_to_one_are_classes(tmp_path):
+    def soft(description):
+        description["outputs"][0]["postprocessing"] = [{"name": "softmax"}]
+
+    # Of x and -x, the softmax is the sigmoid of 2 x.
+    logits = np.log(answer(TEST_IMAGE) / (1 - answer(TEST_IMAGE)))
+    first = 1 / (1 + np.exp(-2 * logits))
+    package = write(
+        tmp_path / "a.zip",
+        change=soft,
+        weights__onnx=onnx_model(2),
+        output__npy=npy(np.stack([first, 1 - first])[None]),
+    )
+    out = tmp_path / "m.safetensors"
+    said = convert(package, out, LeftOpen(("background", "membrane")), 8.0)
+    assert "the first one is taken for the background" in said[0]
+    assert Predictor.load(out).header.classes == ("background", "membrane")
+    with pytest.raises(EmdaError, match="predicts 1 classes besides the background"):
+        convert(package, out, LeftOpen(("background", "a", "b")), 8.0)
+
+
+def test_sigmoids_need_a_choice(tmp_path):
+    output = npy(np.stack([answer(TEST_IMAGE), 1 - answer(TEST_IMAGE), answer(TEST_IMAGE)])[None])
+    package = write(tmp_path / "a.zip", weights__onnx=onnx_model(3), output__npy=output)
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(EmdaError, match="do not add up to 1: say which"):
+        convert(package, out, LeftOpen(), 8.0)
+    convert(package, out, LeftOpen(channels=(2,)), 8.0)
+    assert Predictor.load(out).network.settings.channels == (2,)
+
+
+def edit(**values):
+    """Change the input of a description."""
+    return lambda description: description["inputs"][0].update(values)
+
+
+def step(name, **kwargs):
+    return lambda d: d["outputs"][0].update(postprocessing=[{"name": name, "kwargs": kwargs}])
+
+
+REFUSED = {
+    "takes images of 3 channels": {"change": edit(shape=[1, 3, 64, 64])},
+    "only models of single sections": {"change": edit(axes="bczyx", shape=[1, 1, 16, 64, 64])},
+    "asks for the step stardist_postprocessing": {"change": step("stardist_postprocessing")},
+    "which cannot be done in blocks": {"change": step("zero_mean_unit_variance")},
+    "does not give the answer": {"output__npy": npy(answer(TEST_IMAGE)[None, None] + 0.1)},
+    r"largest difference 0\.1, in 100% of": {
+        "output__npy": npy(answer(TEST_IMAGE)[None, None] + 0.1)
+    },
+    "are no probabilities": {
+        "change": step("scale_linear", gain=3.0),
+        "output__npy": npy(3 * np.log(answer(TEST_IMAGE) / (1 - answer(TEST_IMAGE)))[None, None]),
+    },
+    "keeps weights in other files": {"weights__onnx": onnx_model(external=True)},
+    "operators of 'org.evil'": {"weights__onnx": onnx_model(domain="org.evil")},
+    "The ONNX file is damaged": {"weights__onnx": b"\xff\xff nothing"},
+    "leads out of it": {"__secret": b""},
+    "lacks 'weights.onnx'": {"weights__onnx": None},
+    "is damaged: download": {"input__npy": npy(np.zeros(3))[:-4]},
+    "lies partly at an address": {
+        "change": lambda d: d["weights"]["onnx"].update(source="https://example.org/w.onnx")
+    },
+    "not the file that its description means": {
+        "change": lambda d: d["weights"]["onnx"].update(sha256="0" * 64)
+    },
+    "has its weights as keras_hdf5": {
+        "change": lambda d: d.update(weights={"keras_hdf5": {"source": "weights.onnx"}})
+    },
+    "is no model in format": {"change": lambda d: d.update(format_version="0.3.6")},
+    "is not as bioimage.io defines it": {"change": lambda d: d.pop("weights")},
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_sentence(sentence, tmp_path):
+    package = write(tmp_path / "a.zip", **REFUSED[sentence])
+    with pytest.raises(EmdaError, match=sentence) as refused:
+        convert(package, tmp_path / "m.safetensors", LeftOpen(), 8.0)
+    assert str(refused.value).endswith(".")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_sizes_are_counted_and_aliases_bounded(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("big", b"\0" * 2**20)
+        lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+        lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+        archive.writestr("rdf.yaml", "\n".join(lines))
+    with (
+        package_files(tmp_path / "a.zip") as files,
+        pytest.raises(EmdaError, match=r"larger than 0 MiB"),
+    ):
+        files.read("big", 2**19)
+    assert LARGEST_WEIGHTS <= 2**31
+    with pytest.raises(EmdaError, match=r"description 'rdf.yaml' in 'a.zip' is damaged"):
+        convert(tmp_path / "a.zip", tmp_path / "m.safetensors", LeftOpen(), 8.0)
