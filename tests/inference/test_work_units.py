@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,14 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import CHUNK, StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 from tests.inference.test_predict import Identity, normal, predicted, predictor, unet, volume
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, until the end of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 class BackwardsWorkers:
@@ -43,8 +52,8 @@ class BackwardsWorkers:
 @pytest.mark.parametrize(
     ("block", "pixel_size", "smoothing"), [(512, 6.0, 0.2), (200, 4.0, 0.2), (0, 4.0, 0.0)]
 )
-def test_units_in_any_order_predict_the_same_bytes(block, pixel_size, smoothing, tmp_path):
-    # The library behind torch computes small single images in another way than several.
+def test_units_in_any_order_predict_the_same_bytes(block, pixel_size, smoothing, tmp_path, threads):
+    # The libraries behind torch choose how to compute by the number of images and of threads.
     target = volume(normal((9, 560, 90)))
     model = predictor(unet(), pixel_size=pixel_size)
     model.header = model.header.model_copy(update={"z_smoothing": smoothing})
@@ -52,6 +61,7 @@ def test_units_in_any_order_predict_the_same_bytes(block, pixel_size, smoothing,
     workers = BackwardsWorkers(target, 2)
     run = RunFolder(tmp_path / "units")
     model.workers = workers
+    threads(2)
     events = list(predict(model, target, PredictSettings(block=block), run))
     assert workers.units > 1
     stored = StoredPrediction(run, "v")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -71,6 +71,9 @@ class BlockOutputs:
             # The memory layout of the network's weights, see `Predictor`.
             yield seen.contiguous(memory_format=torch.channels_last), each_section
 
+    def _map(self, function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+        return self._predictor.map_images(function, image, self._stacks)
+
     def _softmax(self, logits: Tensor) -> Tensor:
         height, width = self._shape
         # Before the softmax, because just below 1 bfloat16 has steps of 0.004: all sure pixels
@@ -81,13 +84,14 @@ class BlockOutputs:
     def probabilities(self) -> Tensor:
         """Class probabilities, B x C x H x W."""
         with self._evaluating() as (image, each_section):
-            return self._softmax(each_section(self._predictor.network(image)))
+            return self._softmax(each_section(self._map(self._predictor.network, image)))
 
     @cached_property
     def bottleneck(self) -> Tensor:
         """The encoder's last map, B x D x (H / stride) x (W / stride), rounded up."""
         with self._evaluating() as (image, each_section):
-            return each_section(self._predictor.network.encode(image)[-1].float())
+            maps = self._map(lambda each: self._predictor.network.encode(each)[-1], image)
+            return each_section(maps.float())
 
     def dropout(self, samples: int) -> Iterator[Tensor]:
         """Yield class probabilities, B x C x H x W, of networks drawn by dropout.
@@ -120,7 +124,8 @@ class BlockOutputs:
         yield self.probabilities
         for axes in _FLIPS[1:]:
             with self._evaluating() as (image, each_section):
-                logits = each_section(self._predictor.network(image.flip(axes)).flip(axes))
+                logits = each_section(self._map(self._predictor.network, image.flip(axes)))
+                logits = logits.flip(axes)
             yield self._softmax(logits)
 
     def rounds(self) -> Iterator[Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, ToHost
+from napari_emda.inference.image_threads import ImageThreads
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.origin import origin
 from napari_emda.inference.section_stacks import SectionStacks
@@ -63,6 +65,7 @@ class Predictor:
         self.model_file = model_file
         self.path = path
         self.workers: PredictingWorkers | None = None
+        self._threads = ImageThreads(compute)
         # Of the volume that was asked for last: both take up to seconds.
         self._origin: tuple[Volume, dict[str, Any]] | None = None
         self._statistics: tuple[Volume, Statistics] | None = None
@@ -173,13 +176,24 @@ class Predictor:
             stacks.around(network, image) as (seen, each_section),
         ):
             seen = seen.contiguous(memory_format=torch.channels_last)
-            if not flips:
-                return each_section(self._outputs(network, seen)[..., :height, :width])
-            flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-            copies = (self._outputs(network, seen.flip(axes)).flip(axes) for axes in flipped_axes)
-            # Summed as they come: four results at once would take four times the memory.
-            mean = sum(copies, start=next(copies)) / 4
-            return each_section(mean[..., :height, :width])
+            compute = partial(self._averaged if flips else self._outputs, network)
+            outputs = self.map_images(compute, seen, stacks)
+            return each_section(outputs[..., :height, :width])
+
+    def map_images(
+        self, function: Callable[[Tensor], Tensor], seen: Tensor, stacks: SectionStacks
+    ) -> Tensor:
+        """Apply a function to what a network sees, see `ImageThreads.map`.
+
+        A 3-D network sees the entries together.
+        """
+        return function(seen) if stacks.deep else self._threads.map(function, seen)
+
+    def _averaged(self, network: Network, image: Tensor) -> Tensor:
+        flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+        copies = (self._outputs(network, image.flip(axes)).flip(axes) for axes in flipped_axes)
+        # Summed as they come: four results at once would take four times the memory.
+        return sum(copies, start=next(copies)) / 4
 
     def _outputs(self, network: Network, image: Tensor) -> Tensor:
         if not network.maps_objects:
