@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import shutil
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -18,9 +22,12 @@ from napari_emda.project.package_files import LARGEST_WEIGHTS, package_files
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
+from tests.cli.calling import answer as emda
+from tests.cli.calling import call
 
 pytest.importorskip("onnxruntime")
 from tests.foreign_package import (
+    KERNEL,
     NEW,
     OLD,
     REACH,
@@ -179,3 +186,52 @@ def test_sizes_are_counted_and_aliases_bounded(tmp_path):
     assert LARGEST_WEIGHTS <= 2**31
     with pytest.raises(EmdaError, match=r"description 'rdf.yaml' in 'a.zip' is damaged"):
         convert(tmp_path / "a.zip", tmp_path / "m.safetensors", LeftOpen(), 8.0)
+
+
+class Filter(torch.nn.Module):
+    """The same convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.from_numpy(KERNEL)[None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, self.weight, padding=2) + 6.0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_runs_only_after_the_user_has_allowed_that_file(
+    tmp_path, monkeypatch, phantom_files
+):
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path / "cache"))
+    content = io.BytesIO()
+    torch.jit.save(torch.jit.script(Filter()), content)
+
+    def torchscript(description):
+        description["weights"] = {"torchscript": {"source": "weights.pt"}}
+
+    package = write(tmp_path / "a.zip", change=torchscript, weights__pt=content.getvalue())
+    loaded = []
+    load = torch.jit.load
+    monkeypatch.setattr(torch.jit, "load", lambda *a, **k: loaded.append(1) or load(*a, **k))
+    folder = tmp_path / "p"
+    arguments = ("new", folder, "--model", package, "--target", phantom_files["target", "image"])
+    status, _, err = call(*arguments)
+    assert status == 2 and "can run any program while it loads: if you trust" in err
+    assert not loaded and not folder.exists()
+    assert emda("allow", package)["sha256"] == hashlib.sha256(content.getvalue()).hexdigest()
+    assert emda(*arguments)["run"] == "001-imported"
+    emda("predict", folder)
+    # On another computer, the project asks again, whatever its header says.
+    (tmp_path / "cache" / "allowed-models.txt").unlink()
+    loaded.clear()
+    run = folder / "runs" / "001-imported"
+    shutil.rmtree(run / "probabilities.zarr")
+    (run / "predicted-target_image.jsonl").unlink()
+    assert "allow this file" in call("predict", folder)[2]
+    assert not loaded
+    emda("allow", run)
+    emda("predict", folder)
+    assert loaded
+    status, _, err = call("allow", write(tmp_path / "b.zip"))
+    assert status == 2 and "there is nothing to allow" in err

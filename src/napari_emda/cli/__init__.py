@@ -41,7 +41,7 @@ COMMANDS = {
     "unpack": "packing.unpack_project",
     "models": "models.models",
     "check": "checking.check_project",
-    "allow": "checking.allow_servers",
+    "allow": "checking.allow_files",
     "check-workers": "workers.check_workers",
     "methods": "about.list_methods",
     "strategies": "about.list_strategies",

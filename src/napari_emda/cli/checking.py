@@ -11,14 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_emda.cli.console import JsonOption, ProjectArgument, echo, print_result
+from napari_emda.cli.console import JsonOption, ProjectArgument, echo, folder_of, print_result
 from napari_emda.cli.progress import Progress
 from napari_emda.data.names import in_one_line
 from napari_emda.errors import ExitCode, JobError, listed
 from napari_emda.events import Phase
+from napari_emda.io.allowed_code import allow_code
 from napari_emda.io.known_servers import allow, server_of
 from napari_emda.project.checking.check import Checked, check, repair
 from napari_emda.project.checking.damage import Reading
+from napari_emda.project.model_code import code_in
 from napari_emda.project.project import Project
 
 
@@ -79,11 +81,30 @@ def check_project(
         raise typer.Exit(ExitCode.INVALID_INPUT)
 
 
-def allow_servers(project: ProjectArgument, as_json: JsonOption = False) -> None:
-    """Allow a project to read images from servers that it names.
+def allow_files(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="The project's folder, or a model: the folder of a run, a model's file, or a "
+            "package.",
+            metavar="PROJECT|MODEL",
+            show_default=False,
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Allow a project to read from servers that it names, or a TorchScript model to be loaded.
 
-    A project from somebody else contacts no server before.
+    A project from somebody else contacts no server before. TorchScript can run any program while
+    it loads.
     """
+    code = code_in(path)
+    if code is not None:
+        digest = allow_code(code)
+        text = f"The model with SHA-256 {digest} may be loaded on this computer from now on."
+        print_result({"sha256": digest}, as_json=as_json, print_text=lambda: echo(text))
+        return
+    project = folder_of(path)
     with Project.open(project) as opened:
         servers = sorted({server_of(address) for address in opened.volumes.addresses()})
     for server in servers:

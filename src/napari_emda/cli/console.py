@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_emda.project.job_files import Job
 
 
-def _folder_of(project: Path) -> Path:
+def folder_of(project: Path) -> Path:
     """The folder of a project, which is unpacked if its file was given."""
     if project.suffix.lower() != ".zip":
         return project
@@ -40,7 +40,7 @@ ProjectArgument = Annotated[
     typer.Argument(
         help="The project's folder, or the file of a packed one, which is unpacked beside it.",
         show_default=False,
-        callback=_folder_of,
+        callback=folder_of,
     ),
 ]
 NewFolderArgument = Annotated[

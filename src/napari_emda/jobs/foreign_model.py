@@ -66,7 +66,7 @@ def convert(path: Path, out: Path, left_open: LeftOpen, own: float) -> list[str]
     if package.inputs.pixel_size is None and left_open.pixel_size is None:
         notices.append(
             f"The package does not say at which pixel size its model works, so it sees pixels of "
-            f"{own:g} nm, as they are; if that is wrong, give --model-pixel-size."
+            f"{own:g} nm, as they are; --model-pixel-size (of new and models --add) changes that."
         )
     description = ModelDescription(name=package.title, licence=package.licence)
     header = ModelHeader(
@@ -204,7 +204,8 @@ def _classes(
     else:
         raise JobError(
             f"The model predicts {count} channels{shown} that are no classes, because they do not "
-            "add up to 1: say which of them shows the structure, such as --model-channel 0."
+            "add up to 1: say which of them shows the structure, with --model-channel (of new and "
+            "models --add)."
         )
     classes = left_open.classes
     if classes is None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_emda.errors import JobError, SettingsError, is_out_of_memory
+from napari_emda.io.allowed_code import check_code
 
 Kind = Literal["onnx", "torchscript"]
 Array = NDArray[np.float32]
@@ -38,13 +39,12 @@ def open_runtime(kind: Kind, content: bytes, device: str = "cpu") -> Runtime:
 
     Args:
         kind: of the model.
-        content: of its file. TorchScript can run code while it loads, so the caller must have
-            asked (`io.allowed_code`).
+        content: of its file.
         device: ``cuda`` for a GPU where the runtime finds one.
 
     Raises:
         SettingsError: onnxruntime is not installed.
-        JobError: the model cannot be loaded.
+        JobError: the model cannot be loaded, or is TorchScript that the user has not allowed.
     """
     return _onnx(content, device) if kind == "onnx" else _torchscript(content, device)
 
@@ -146,6 +146,7 @@ def _onnx(content: bytes, device: str) -> Runtime:
 
 
 def _torchscript(content: bytes, device: str) -> Runtime:
+    check_code(content)
     place = torch.device("cuda" if device == "cuda" and torch.cuda.is_available() else "cpu")
     try:
         model: Any = torch.jit.load(io.BytesIO(content), map_location=place).eval()

@@ -70,6 +70,7 @@ class ModelStart(QWidget):
         # Of packages of other programs: their files, until the dock is closed, and what was said.
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._notices: dict[Path, list[str]] = {}
+        self._reading = False
         session.closing.connect(self._close)
         self.toggle = button(
             _START, "Start from a trained model, without the volume it learnt from.", self.switch
@@ -129,6 +130,8 @@ class ModelStart(QWidget):
             self.box.clear()
             self.box.addItems([_entry(listed) for listed in found.models])
             self.box.setCurrentIndex(paths.index(self.path) if self.path in paths else -1)
+        if self._reading:
+            return
         if not found.models and self.path is None:
             self.sentence.show_text(
                 "You have no models of your own yet: choose a file, or export one as model_file "
@@ -169,12 +172,14 @@ class ModelStart(QWidget):
             return by_gap([listed], target.volume("target", self._stop))[0]
 
         def done(listed: ListedModel) -> None:
+            self._reading = False
             if self.on:
                 with QSignalBlocker(self.box):
                     self.box.setCurrentIndex(-1)
                 self._choose(listed)
 
-        self.sentence.show_text(f"Reading {path.name} …", "hint")
+        self._reading = True
+        self.sentence.show_text(f"Reading {path.name} …")
         self._session.in_background(work, done, self._fail)
 
     def _usable(self, path: Path, target: ChosenImage | None) -> Path:
@@ -221,6 +226,7 @@ class ModelStart(QWidget):
         self.sentence.show_text(text, tone)
 
     def _fail(self, text: str) -> None:
+        self._reading = False
         self._choose(None)
         self.sentence.show_text(text, "error")
 
