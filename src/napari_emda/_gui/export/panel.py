@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog
 from napari_emda._gui.common.forms import fields, make_widget
 from napari_emda._gui.common.text_box import TextBox
 from napari_emda._gui.common.widgets import (
+    Drawer,
     Sentence,
     chosen_name,
     column,
@@ -22,6 +23,7 @@ from napari_emda._gui.common.widgets import (
     show_row,
     with_ending,
 )
+from napari_emda._gui.export.hand_on import HandOn
 from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue, Export
@@ -73,7 +75,16 @@ class ExportPanel(JobPanel):
             ("file", row(None, self.path, (browse, 0))),
             ("", self.replace),
         )
-        column(self, self.sentence, choices, self.reason, self.start, self.strip)
+        self.hand_on = HandOn(session)
+        column(
+            self,
+            self.sentence,
+            choices,
+            self.reason,
+            self.start,
+            self.strip,
+            Drawer("Hand on the project", self.hand_on),
+        )
         self.what.currentIndexChanged.connect(lambda _: self.update_state())
         # The proposed file name contains the model or the volume.
         for box in (self.run, self.volume):

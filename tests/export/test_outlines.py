@@ -44,7 +44,7 @@ def filled(contours, shape, flip=False):
 @pytest.mark.parametrize("flip", [False, True])
 def test_outlines_enclose_the_objects(tmp_path, probabilities, flip):
     path = tmp_path / "a.mod"
-    list(export("contours", probabilities, path, GRID, minimum_size=20, flip_y=flip))
+    list(export("outlines", probabilities, path, GRID, minimum_size=20, flip_y=flip))
     model = ImodModel.from_file(path)
     assert [found.header.name for found in model.objects] == ["class 1", "class 2"]
     for found, values in zip(model.objects, probabilities, strict=True):
@@ -71,8 +71,8 @@ def test_outlines_enclose_the_objects(tmp_path, probabilities, flip):
 
 
 def test_what_a_model_does_not_state(tmp_path, probabilities, monkeypatch):
-    contours = exporters["contours"]
-    exporter = contours(contours.Settings())
+    outlines = exporters["outlines"]
+    exporter = outlines(outlines.Settings())
 
     class Result:
         class volume:
@@ -83,11 +83,11 @@ def test_what_a_model_does_not_state(tmp_path, probabilities, monkeypatch):
     Result.volume.grid = VoxelGrid((1.0, 1.0, 1.0), "pixel")
     assert "states no pixel size" in exporter.lost(Result, tmp_path / "a.mod")
     with pytest.raises(DataError, match="There are no objects in 'cell'"):
-        list(export("contours", probabilities * 0, tmp_path / "a.mod", GRID))
-    monkeypatch.setattr("napari_emda.export.contours._MOST", 3)
+        list(export("outlines", probabilities * 0, tmp_path / "a.mod", GRID))
+    monkeypatch.setattr("napari_emda.export.outlines._MOST", 3)
     with pytest.raises(DataError, match=r"outlines, and a model holds at most 3: raise minimum"):
-        list(export("contours", probabilities, tmp_path / "a.mod", GRID))
-    monkeypatch.setattr("napari_emda.export.contours.find_spec", lambda _: None)
+        list(export("outlines", probabilities, tmp_path / "a.mod", GRID))
+    monkeypatch.setattr("napari_emda.export.outlines.find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"imodmodel: install it with .*napari-emda\[formats\]"):
-        list(export("contours", probabilities, tmp_path / "a.mod", GRID))
+        list(export("outlines", probabilities, tmp_path / "a.mod", GRID))
     assert not list(tmp_path.iterdir())

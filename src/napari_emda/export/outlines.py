@@ -34,8 +34,8 @@ _Z_FROM_MINUS_HALF = 1 << 10
 _COLOURS = ((0, 1, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 0, 0), (0.3, 0.5, 1))
 
 
-@exporters.register("contours")
-class ContoursExporter(Exporter):
+@exporters.register("outlines")
+class OutlinesExporter(Exporter):
     """The outlines of objects in each section, as a model that IMOD's 3dmod shows on the volume.
 
     Each class is an object of IMOD, and the numbers of the export ``objects`` with the same
