@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_emda.methods.base import Method, methods
 from napari_emda.training.loop import fit
+from napari_emda.training.memory import halve
 from napari_emda.training.recorded_gradients import RecordedGradients, _Record
 
 
@@ -114,7 +115,7 @@ def test_halving_the_batch_releases_the_recording(weights, monkeypatch):
     monkeypatch.setattr(RecordedGradients, "_capture", captured_on_the_cpu)
     _, training = weights("run", record=True)
     assert training.recorded.recorded
-    training.halve(training.on_device(training.batch(0), 0), 0)
+    halve(training, training.on_device(training.batch(0), 0), 0)
     assert not training.recorded.recorded
 
 

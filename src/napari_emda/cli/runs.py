@@ -61,6 +61,9 @@ def train(
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Train on so many GPUs, or in so many processes on the CPU.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a method; see 'napari-emda methods' for their names."""
@@ -70,20 +73,22 @@ def train(
         **{key: value for key, value in options.items() if value is not None},
     }
     if resume is None:
-        job, note = _new_training(project, method or "auto", start, values)
+        job, note = _new_training(project, method or "auto", start, values, devices)
     elif values or method is not None or start is not None:
         raise SettingsError(
-            "--resume continues a run with its own settings: leave out the other options, or start "
-            "a new run with --from."
+            "--resume continues a run with its own settings: leave out the other options but "
+            "--devices, or start a new run with --from."
         )
     else:
-        job = TrainJob(project=str(project), method="", resume=resume)
+        job = TrainJob.parse(
+            {"project": str(project), "method": "", "resume": resume, "devices": devices}
+        )
         note = ""
     print_result(carry_out(job, note), as_json=as_json)
 
 
 def _new_training(
-    project: Path, method: str, start: str | None, values: dict[str, Any]
+    project: Path, method: str, start: str | None, values: dict[str, Any], devices: int | None
 ) -> tuple[TrainJob, str]:
     """The job of a new run.
 
@@ -92,6 +97,7 @@ def _new_training(
         method: its name.
         start: a run to start from, ``none``, or None for the method's default.
         values: settings of the training, the method and the network that the user gives.
+        devices: how many train together; None for one.
 
     Returns:
         The job, and a notice if it starts from a run that the user did not name.
@@ -121,13 +127,17 @@ def _new_training(
     # The weights only fit a network of the same architecture.
     if before is not None and before.settings.network == network.name:
         network_settings = before.network_settings | network_settings
-    job = TrainJob(
-        project=str(project),
-        method=method,
-        method_settings=cls.Settings.parse(method_settings).model_dump(),
-        settings=settings,
-        network_settings=network.settings_for(settings.profile, network_settings).model_dump(),
-        start_from=start,
+    network_settings = network.settings_for(settings.profile, network_settings).model_dump()
+    job = TrainJob.parse(
+        {
+            "project": str(project),
+            "method": method,
+            "method_settings": cls.Settings.parse(method_settings).model_dump(),
+            "settings": settings,
+            "network_settings": network_settings,
+            "start_from": start,
+            "devices": devices,
+        }
     )
     return job, note
 

@@ -65,6 +65,13 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    @property
+    def count(self) -> int:
+        """How many such devices this computer has: GPUs, or cores of the processor."""
+        if self.device.type == "cuda":
+            return torch.cuda.device_count()
+        return available_cores() if self.device.type == "cpu" else 1
+
     def __str__(self) -> str:
         if self.device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name(self.device)})"
@@ -159,17 +166,27 @@ def _requested_threads() -> int | None:
     return min(int(match[1]), os.cpu_count() or 1) if match else None
 
 
+def threads_of(processes: int = 1) -> int:
+    """Number of threads of torch in each of the processes of a job.
+
+    OMP_NUM_THREADS if that is set; else one process leaves one core to the viewer, and several
+    share all of them.
+    """
+    cores = available_cores()
+    usual = cores - 1 if processes == 1 else cores // processes
+    return _requested_threads() or max(1, usual)
+
+
 def configure_process(threads: int | None = None, *, polite: bool = True) -> None:
     """Set up this process for a long job; call it once, before the first tensor.
 
     Leaves one core to the viewer, lowers the priority, and lets glibc keep freed memory.
 
     Args:
-        threads: of torch; by default OMP_NUM_THREADS, else one fewer than the available cores.
+        threads: of torch; by default those of `threads_of` one process.
         polite: whether to lower the priority.
     """
-    cores = available_cores()
-    torch.set_num_threads(threads or _requested_threads() or max(1, cores - 1))
+    torch.set_num_threads(threads or threads_of())
     torch.backends.cudnn.benchmark = True
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if polite:

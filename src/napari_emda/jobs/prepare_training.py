@@ -34,7 +34,12 @@ VolumesOf = Callable[[Domain], list[Volume]]
 
 
 def prepare(
-    project: Project, job: TrainJob, folder: RunFolder | None, volumes_of: VolumesOf | None = None
+    project: Project,
+    job: TrainJob,
+    folder: RunFolder | None,
+    volumes_of: VolumesOf | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> tuple[Training, dict[str, Volume]]:
     """The training that a job asks for, and the volumes that it learns from by name.
 
@@ -43,12 +48,15 @@ def prepare(
         job: what to train.
         folder: of the run to continue; None for a new one.
         volumes_of: see `training_on`; by default it opens the volumes of the project.
+        rank: of this process among those that train together.
+        ranks: how many these are.
 
     Raises:
         EmdaError: the job does not fit the project.
     """
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
-    return training_on(volumes_of or project.volumes.open_all, project.classes, job, folder, start)
+    volumes_of = volumes_of or project.volumes.open_all
+    return training_on(volumes_of, project.classes, job, folder, start, rank, ranks)
 
 
 def training_on(
@@ -57,6 +65,8 @@ def training_on(
     job: TrainJob,
     folder: RunFolder | None = None,
     start: Path | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> tuple[Training, dict[str, Volume]]:
     """The training that a job asks for, on volumes from anywhere.
 
@@ -66,6 +76,8 @@ def training_on(
         job: what to train; its project is not opened.
         folder: where checkpoints go; a training whose checkpoint lies there is continued.
         start: a checkpoint to take the network's weights from.
+        rank: of this process among those that train together; only the first one, 0, validates.
+        ranks: how many these are.
 
     Returns:
         The training, and the volumes that it learns from by name.
@@ -78,6 +90,7 @@ def training_on(
     settings = job.settings
     _check_keep(settings, cls)
     _check_objects(settings, cls)
+    compute = Compute.choose(settings.device, settings.precision)
     # A checkpoint that is given without a run is a model as well.
     teacher = str(job.method_settings.get("teacher", "")) if cls.taught else ""
     model = job.start_from or teacher or ("" if start is None else start.name)
@@ -91,7 +104,7 @@ def training_on(
             f"The run '{model}' is the model of another program, which cannot be trained: let it "
             f"teach a network first (method {TAUGHT}), and start from that."
         )
-    sampler = _sampler(volumes, job, cls, before, folder)
+    sampler = _sampler(volumes, job, cls, before, folder, rank, ranks)
     _check_labels(sampler, cls, model)
     _check_continued(sampler, folder)
     predicted = cls.predicted_classes(method_settings, classes)
@@ -104,7 +117,9 @@ def training_on(
     if start is not None:
         checkpoint.start_from(start, method.network, predicted)
         method.continues()
-    validator = _validator(volumes_of, classes, header, settings, method.predictor)
+    validator = None
+    if rank == 0:
+        validator = _validator(volumes_of, classes, header, settings, method.predictor)
     if validator is not None:
         header = header.model_copy(update={"shapes": validator.priors})
     training = Training(
@@ -114,7 +129,7 @@ def training_on(
         TrainingState(settings=settings),
         # A new run gets its folder from the job once all checks have passed.
         folder or RunFolder(Path()),
-        Compute.choose(settings.device, settings.precision),
+        compute,
         validator,
     )
     return training, {volume.name: volume for volume in volumes}
@@ -126,6 +141,8 @@ def _sampler(
     cls: type[Method],
     before: ModelHeader | None,
     folder: RunFolder | None,
+    rank: int,
+    ranks: int,
 ) -> PatchSampler:
     settings = job.settings
     stack = _stack(job)
@@ -138,6 +155,8 @@ def _sampler(
         source_batches=cls.source_batches,
         pixel_size=settings.pixel_size or _pixel_size_of(before, volumes),
         seed=settings.seed,
+        rank=rank,
+        ranks=ranks,
         boxes={"source": settings.source_box, "target": settings.target_box},
         context=settings.context,
         objects=settings.objects != "off",

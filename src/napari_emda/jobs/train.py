@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from napari_emda.jobs.inputs import backed_up, check_writable, remarks
 from napari_emda.jobs.measured_shares import with_measured_shares
 from napari_emda.jobs.prepare_training import VolumesOf, prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
+from napari_emda.jobs.ranks import OtherRanks, check_devices, devices_left
 from napari_emda.jobs.teaching import is_taught, taught_volumes, with_teacher
 from napari_emda.project import comparison
 from napari_emda.project.job_files import TrainJob
@@ -38,35 +39,41 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     began = time.perf_counter()
     project = Project.open(job.project)
     is_new = job.resume is None
-    if job.resume is None:
-        job, said = with_measured_shares(project, job)
+    with ExitStack() as stack:
+        if job.resume is None:
+            job, said = with_measured_shares(project, job)
+            job = with_teacher(project, job) if is_taught(job) else job
+            folder = None
+        else:
+            check_writable(project)
+            folder = project.run(job.resume)
+            stack.enter_context(folder.training_alone())
+            job, said = _resumed(folder, job)
+        check_devices(job)
         volumes_of: VolumesOf | None = None
         if is_taught(job):
-            job = with_teacher(project, job)
             volumes_of = yield from taught_volumes(project, job)
-        training, volumes = prepare(project, job, None, volumes_of)
-        check_writable(project)
-        folder = project.runs.new(job.method)
-        training.folder = folder
-        folder.write_job(job)
-    else:
-        check_writable(project)
-        folder = project.run(job.resume)
-    with folder.training_alone():
-        if job.resume is not None:
-            job = _resumed(folder, job.project)
-            volumes_of = None
-            if is_taught(job):
-                volumes_of = yield from taught_volumes(project, job)
-            training, volumes = prepare(project, job, folder, volumes_of)
+        others = None
+        if (job.devices or 1) > 1:
+            others = stack.enter_context(OtherRanks(job, folder))
+        training, volumes = prepare(project, job, folder, volumes_of, ranks=job.devices or 1)
+        if others is not None:
+            others.wait_until_ready()
+        if folder is None:
+            check_writable(project)
+            folder = training.folder = project.runs.new(job.method)
+            folder.write_job(job)
+            stack.enter_context(folder.training_alone())
+        if others is not None:
+            stack.enter_context(others.training_with(training))
         training.hurry = request.hurry.is_set
         training.stop_asked = request.stop_asked
-        yield Started("train", folder.name, str(training.compute), job.settings.steps)
-        yield from remarks(project, job.start_from if job.resume is None else None)
+        yield Started("train", folder.name, _devices(training), job.settings.steps)
+        yield from remarks(project, job.start_from if is_new else None)
         yield from backed_up(project)
         if is_new:
-            said += _remarks_on_model(training)
-            yield from map(Notice, [*said, *training.sampler.remarks()])
+            said += [*_remarks_on_model(training), *training.sampler.remarks()]
+        yield from map(Notice, said)
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)
 
@@ -106,12 +113,25 @@ def _remarks_on_model(training: Training) -> list[str]:
     ]
 
 
-def _resumed(folder: RunFolder, project: str) -> TrainJob:
-    """The job of a run that is continued; the project may have been moved since."""
+def _devices(training: Training) -> str:
+    """What the training computes on."""
+    count = "" if training.ranks is None else f"{training.ranks.count} x "
+    return f"{count}{training.compute}"
+
+
+def _resumed(folder: RunFolder, asked: TrainJob) -> tuple[TrainJob, list[str]]:
+    """The job of a run that is continued; the project may have been moved since.
+
+    Behind it, a sentence if it goes on with fewer devices because there are no more.
+    """
     job = folder.job()
     if not isinstance(job, TrainJob):
         raise JobError(f"'{folder.name}' is not a training: choose a run that is one.")
-    return job.model_copy(update={"project": project})
+    here = asked.devices or devices_left(job)
+    said = []
+    if asked.devices is None and here < (job.devices or 1):
+        said = [f"The run was trained on {job.devices} devices, and goes on with {here} here."]
+    return job.model_copy(update={"project": asked.project, "devices": here}), said
 
 
 def _finished(
@@ -126,7 +146,7 @@ def _finished(
         "selected_step": checkpoint.read_header(model).step,
         "losses": last.losses,
         "seconds": round(seconds, 2),
-        "device": str(training.compute),
+        "device": _devices(training),
     }
     collapsed = model_selection.is_out_of_bounds(scores)
     alarms = [model_selection.warning(scores) if collapsed else "", training.method.alarm()]

@@ -148,6 +148,11 @@ class Method(nn.Module):
     """Losses that need no labels and should become small.
 
     Methods with such losses offer ``supervised`` and ``total`` for the setting ``keep``."""
+    one_device: ClassVar[str] = ""
+    """Why it cannot be trained on several devices, as the end of a sentence; empty if it can.
+
+    Each device computes the losses of its own patches, and gradients, losses and changes of buffers
+    are averaged in every step."""
     criterion = staticmethod(segmentation)
     """The supervised loss: logits B x C x H x W and labels B x H x W to a scalar."""
 

@@ -51,7 +51,8 @@ class PatchSampler:
         pixel_size: common in-plane pixel size in the volumes' unit; 0 takes the coarsest.
         boxes: by domain, the box to draw from in voxels; without an entry, the whole volume.
         seed: together with rank and step it determines the batch.
-        rank: of this process among several that train together.
+        rank: of this process among several that train together, each with a part of the batch.
+        ranks: number of these processes.
         memory: maximum number of bytes for images and labels in memory.
         context: number of neighbouring sections that are seen on each side.
         objects: whether patches get the borders of objects.
@@ -81,6 +82,7 @@ class PatchSampler:
         boxes: dict[Domain, str] | None = None,
         seed: int = 0,
         rank: int = 0,
+        ranks: int = 1,
         memory: int = MEMORY,
         context: int = 0,
         objects: bool = False,
@@ -97,7 +99,10 @@ class PatchSampler:
         self.numbered = numbered
         self.seed = seed
         self.rank = rank
-        self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
+        self._whole: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
+        # The first ones have one more where the batch cannot be shared equally.
+        part = (batch + ranks - 1 - rank) // ranks
+        self.sizes: dict[Domain, int] = {"source": part * source_batches, "target": part}
         self.pixel_size = pixel_size or common_pixel_size(list(volumes))
         self.section_distance = section_distance or common_section_distance(volumes)
         self._regions: dict[Domain, list[SamplingRegion]] = {}
@@ -279,7 +284,7 @@ class PatchSampler:
         return {domain: self._patches(domain, self.places(domain, step)) for domain in domains}
 
     def anywhere(self, domain: Domain, index: int) -> Patches:
-        """The ``index``-th batch of a domain that ignores labels."""
+        """The ``index``-th batch of a domain that ignores labels, whole whatever the rank."""
         return self._patches(domain, self.places(domain, index, balanced=False))
 
     def places(self, domain: Domain, step: int, *, balanced: bool = True) -> list[Place]:
@@ -295,7 +300,8 @@ class PatchSampler:
         rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
         regions = self._regions[domain]
         weights = np.array([region.box.size for region in regions], dtype=float)
-        size = self.sizes[domain]
+        # What is measured anywhere, the first rank measures for all.
+        size = self.sizes[domain] if balanced else self._whole[domain]
         places = []
         for i in range(size):
             index = int(rng.choice(len(regions), p=weights / weights.sum()))

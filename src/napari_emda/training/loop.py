@@ -17,7 +17,9 @@ from napari_emda.events import Event, Notice, Saved, Stepped
 from napari_emda.sampling.device_volumes import Drawn
 from napari_emda.sampling.patches import Batch
 from napari_emda.training.between_steps import look_out, save, select, validate
+from napari_emda.training.memory import halve
 from napari_emda.training.phases import Phases
+from napari_emda.training.ranks import RankLost
 from napari_emda.training.stopping import save_soon, select_soon, soon
 from napari_emda.training.trainer import Training
 
@@ -100,6 +102,7 @@ def fit(training: Training, phases: Phases | None = None) -> Generator[Event]:
 
     Raises:
         JobError: the loss is NaN or infinite, or not even one patch fits into the memory.
+        RankLost: another device of the training has failed; what is learnt is saved.
     """
     begin = training.resume()
     progress = _Progress(begin, begin)
@@ -121,7 +124,10 @@ def fit(training: Training, phases: Phases | None = None) -> Generator[Event]:
             if _is_over(training, progress.done):
                 break
         yield from select(training, phases)
-    except GeneratorExit:
+    except (GeneratorExit, RankLost) as end:
+        ranks = training.ranks
+        if isinstance(end, RankLost) and ranks is not None and not ranks.keeps_steps_apart:
+            raise
         enough = soon()
         if progress.done > progress.saved:
             # If the loss is not finite, the checkpoint on disk is the better one.
@@ -132,6 +138,22 @@ def fit(training: Training, phases: Phases | None = None) -> Generator[Event]:
         raise
     finally:
         batches.close()
+
+
+def follow(training: Training, begin: int) -> None:
+    """Take part in the steps of a training that the first rank leads, as another one.
+
+    The first one says when each step begins, and need not say that there are no more: it ends the
+    processes of the others.
+
+    Args:
+        training: of this rank, with its checkpoint loaded.
+        begin: number of steps that are done.
+    """
+    with contextlib.closing(_drawn(training, begin)) as batches:
+        for step, batch in enumerate(batches, begin):
+            for _ in _one_step(training, training.on_device(batch, step), step, _Meter()):
+                pass
 
 
 def _is_over(training: Training, done: int) -> bool:
@@ -208,4 +230,4 @@ def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Ite
                 raise
         # Outside of the handler: its traceback keeps the tensors of the failed step alive.
         torch.cuda.empty_cache()
-        yield Notice(training.halve(batch, step))
+        yield Notice(halve(training, batch, step))

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_emda.errors import JobError, is_out_of_memory
 from napari_emda.events import Advanced
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, io_threads, to_device
@@ -28,14 +27,15 @@ from napari_emda.sampling.patches import Batch
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.training import model_selection
 from napari_emda.training.micro_batches import (
+    BufferChanges,
     channels_last,
-    crop,
     for_transfer,
     part_of,
 )
 from napari_emda.training.model_selection import LossAccumulator
 from napari_emda.training.optimiser import AdamW
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
+from napari_emda.training.ranks import Ranks
 from napari_emda.training.recorded_gradients import RecordedGradients
 from napari_emda.training.state import TrainingState
 from napari_emda.training.target_statistics import (
@@ -97,6 +97,9 @@ class Training:
         validates = validator is not None or method.unlabelled_losses
         self.validated_at = validation_steps(self.settings) if validates else ()
         self.tally = LossAccumulator(method.unlabelled_losses)
+        # The devices that train together; None for one alone. Each has a part of the batch.
+        self.ranks: Ranks | None = None
+        self.patches = sampler.sizes["target"]
         self.micro_batches = 1
         # Recorded where launching takes longer than computing: on a GPU.
         self.recorded = (
@@ -127,6 +130,14 @@ class Training:
         return self.folder.checkpoint
 
     def resume(self) -> int:
+        """Go on from the folder's checkpoint if there is one; returns the number of steps done."""
+        step = self.load()
+        if step:
+            # Until the training ends again, the last model is the selected one.
+            self.folder.selected.unlink(missing_ok=True)
+        return step
+
+    def load(self) -> int:
         """Load the folder's checkpoint if there is one; returns the number of steps done."""
         if not self.path.exists():
             return 0
@@ -135,8 +146,6 @@ class Training:
         self.z_smoothing = self.header.z_smoothing
         self.tally = LossAccumulator(self.method.unlabelled_losses, self.state.pending)
         checkpoint.load(self.path, self.method, self.optimiser)
-        # Until the training ends again, the last model is the selected one.
-        self.folder.selected.unlink(missing_ok=True)
         return self.header.step
 
     # -- batches -----------------------------------------------------------------------------------
@@ -202,11 +211,12 @@ class Training:
             group["lr"] = self.settings.learning_rate * self.method.learning_rate(
                 progress, group["role"]
             )
-        if self.recorded is None:
-            self.optimiser.zero_grad()
-            losses = self._backward(batch, progress)
+        compute = partial(self.gradients, batch, progress)
+        if self.ranks is None:
+            losses = compute()
         else:
-            losses = self.recorded(batch, progress, self.method.recorded_stage(progress))
+            share = self.patches / self.settings.batch
+            losses = self.ranks.mean_gradients(self.method, compute, share)
         # One bad batch must not spoil the optimiser's moments for many steps.
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
@@ -216,22 +226,27 @@ class Training:
         )
         return losses
 
+    def gradients(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Set the gradients of this device's patches; returns their losses."""
+        if self.recorded is not None:
+            return self.recorded(batch, progress, self.method.recorded_stage(progress))
+        self.optimiser.zero_grad()
+        return self._backward(batch, progress)
+
     def _backward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Compute losses and gradients in ``micro_batches`` parts of the batch.
 
         Weighted by their sizes, the parts add up to the gradient of the whole batch.
         """
         sums: dict[str, Tensor] = {}
+        changes = BufferChanges(self.method) if self.micro_batches > 1 else None
         stack = self.method.network.stack
         for index in range(self.micro_batches):
             micro_batch: Batch = {
                 d: patches.map(partial(part_of, index, self.micro_batches, stack=stack))
                 for d, patches in batch.items()
             }
-            share = (
-                len(part_of(index, self.micro_batches, range(self.settings.batch)))
-                / self.settings.batch
-            )
+            share = len(part_of(index, self.micro_batches, range(self.patches))) / self.patches
             # Methods in stages report different values in each stage.
             self.method.reported.clear()
             with self.compute.autocast():
@@ -241,41 +256,11 @@ class Training:
             shown = {name: value * share for name, value in self.method.reported.items()}
             for name, value in {**losses, **shown}.items():
                 sums[name] = sums.get(name, 0) + value.detach()
+            if changes is not None:
+                changes.take(share)
+        if changes is not None:
+            changes.apply()
         return sums
-
-    def halve(self, batch: Batch, step: int) -> str:
-        """Halve the micro-batches; returns a sentence for the user.
-
-        JobError if not even one patch fits into the memory.
-        """
-        if self.recorded is not None:
-            # It holds the memory of a whole batch.
-            self.recorded.forget()
-        if self.micro_batches >= self.settings.batch:
-            raise JobError(self._what_fits(batch, step))
-        self.micro_batches = min(2 * self.micro_batches, self.settings.batch)
-        size = -(-self.settings.batch // self.micro_batches)
-        return (
-            f"The memory of {self.compute} is full: going on with {size} patches at a time, which "
-            "is slower."
-        )
-
-    def _what_fits(self, batch: Batch, step: int) -> str:
-        """What to change if not even one patch fits: the largest patch that does, by trying."""
-        side = self.settings.patch
-        message = f"Not even one {side}-pixel patch fits the memory of {self.compute}"
-        for smaller in range(side - 32, 31, -32):
-            corner = partial(crop, (..., slice(smaller), slice(smaller)))
-            cut: Batch = {domain: patches.map(corner) for domain, patches in batch.items()}
-            try:
-                self.optimiser.zero_grad()
-                self._backward(cut, step / self.settings.steps)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                continue
-            return f"{message}: choose patch size {smaller} or less, or a smaller network."
-        return f"{message}: choose a smaller network, or device cpu."
 
     # -- checkpoints -------------------------------------------------------------------------------
 

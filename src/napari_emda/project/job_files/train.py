@@ -10,6 +10,9 @@ from napari_emda.project.job_files.base import Job, jobs
 from napari_emda.settings.requirements import FIXED
 from napari_emda.settings.training import LOSSES, TrainSettings, split_network
 
+# More than one computer has: a number with a zero too many.
+MOST_DEVICES = 64
+
 
 @jobs.register("train")
 class TrainJob(Job):
@@ -21,8 +24,10 @@ class TrainJob(Job):
         settings: of every training.
         network_settings: of the network that ``settings`` name.
         start_from: a run whose network the training starts from.
-        resume: a run to continue from its checkpoint; all other fields but ``project`` must be
-            those of that run.
+        resume: a run to continue from its checkpoint; all other fields but ``project`` and
+            ``devices`` must be those of that run.
+        devices: how many GPUs train together, or processes on the CPU, each with a part of every
+            batch; by default those of the run to continue, and else one.
     """
 
     noun: ClassVar[str] = "training"
@@ -36,6 +41,7 @@ class TrainJob(Job):
     network_settings: dict[str, Any] = Field(default_factory=dict)
     start_from: str | None = None
     resume: str | None = None
+    devices: int | None = Field(None, ge=1, le=MOST_DEVICES)
 
     @model_validator(mode="before")
     @classmethod
