@@ -63,7 +63,7 @@ def children():
         ({"devices": 3}, "3 devices are asked for, and there are 2 processor cores here: choose 1"),
         (
             {"settings": {"batch": 1}},
-            "A batch of 1 cannot be shared among 2 devices: choose 1 or fewer, or a batch of 2",
+            "A batch of 1 cannot be shared among 2 devices: choose at most 1, or a batch of 2 or",
         ),
     ],
 )
@@ -157,13 +157,40 @@ def test_a_signal_to_all_processes_keeps_what_is_learnt(number, project):
     (run,) = project.runs.names()
     saved = project.run(run).saved_step
     assert saved > 0
-    resumed = execute(TrainJob(project=str(project.folder), method="", resume=run))
-    for event in resumed:
-        if isinstance(event, Stepped):
-            assert event.step == saved + 1
-            break
-    resumed.close()
-    assert project.run(run).saved_step >= saved + 1
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # none is left
+
+
+FAILS = """
+import sys
+from napari_emda.errors import DataError
+from napari_emda.jobs import rank_process
+
+follow = rank_process.follow
+
+def limited(training, begin):
+    step = training.step
+
+    def fails(batch, number):
+        if number == 2:
+            raise DataError("The disk is gone.")
+        return step(batch, number)
+
+    training.step = fails
+    follow(training, begin)
+
+rank_process.follow = limited
+sys.exit(rank_process.main())
+"""
+
+
+@pytest.mark.slow  # the killed one above, and what is said at the start
+def test_an_error_in_another_process_is_said_and_the_steps_before_are_kept(project, monkeypatch):
+    monkeypatch.setattr(ranks, "COMMAND", (sys.executable, "-c", FAILS))
+    with pytest.raises(JobError, match=r"process 2 has failed \(The disk is gone\): .*step 2 is"):
+        list(execute(job(project)))
+    (run,) = project.runs.names()
+    assert project.run(run).saved_step == 2
 
 
 @pytest.mark.slow  # tests/training/test_ranks.py: the same in processes of the test

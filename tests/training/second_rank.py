@@ -18,8 +18,10 @@ from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.sampling import sampler
 from napari_emda.training.loop import follow
 from napari_emda.training.ranks import Ranks, joined
+from tests.conftest import MeasuredOnce
 
 
 def hash_of(module):
@@ -30,6 +32,7 @@ def hash_of(module):
 
 def main():
     torch.set_num_threads(1)
+    sampler.Appearance = MeasuredOnce()
     output, sys.stdout = sys.stdout, sys.stderr
     with joined(Path(sys.argv[1]), 1, 2, torch.device("cpu")):
         for line in sys.stdin:

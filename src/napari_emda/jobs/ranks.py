@@ -62,7 +62,7 @@ def check_devices(job: TrainJob) -> None:
     batch = job.settings.batch
     if batch < count:
         raise SettingsError(
-            f"A batch of {batch} cannot be shared among {count} devices: choose {batch} or fewer, "
+            f"A batch of {batch} cannot be shared among {count} devices: choose at most {batch}, "
             f"or a batch of {count} or more."
         )
 
