@@ -16,7 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.prepare_training import prepare
-from napari_emda.jobs.teaching import taught_volumes, with_teacher
+from napari_emda.jobs.teaching import returned_by, taught_volumes, with_teacher
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import Network, networks
 from napari_emda.nn.networks.unet import UNet
@@ -71,15 +71,6 @@ def noise_file(tmp_path_factory):
     labels = np.random.default_rng(0).integers(0, 2, (4, 96, 96)).astype(np.uint8)
     write_tiff(path, iter(labels), labels.shape, labels.dtype, VoxelGrid((50, 8, 8)))
     return path
-
-
-def returned_by(generator):
-    """What a generator returns at its end."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
 
 
 def finite_losses(events, steps):

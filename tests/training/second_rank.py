@@ -14,6 +14,7 @@ import torch
 
 from napari_emda.errors import JobError
 from napari_emda.jobs.prepare_training import prepare
+from napari_emda.jobs.teaching import is_taught, returned_by, taught_volumes
 from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
@@ -30,6 +31,12 @@ def hash_of(module):
     return hashlib.sha256(b"".join(values)).hexdigest()
 
 
+def training_of(project, job, rank=0, ranks=1):
+    """The training of a rank, without a folder."""
+    volumes_of = returned_by(taught_volumes(project, job)) if is_taught(job) else None
+    return prepare(project, job, None, volumes_of, rank, ranks)[0]
+
+
 def main():
     torch.set_num_threads(1)
     sampler.Appearance = MeasuredOnce()
@@ -39,7 +46,7 @@ def main():
             asked = parse_json(line)
             job = TrainJob.model_validate_json(asked["job"])
             with Project.open(job.project) as project:
-                training, _ = prepare(project, job, None, 1, 2)
+                training = training_of(project, job, 1, 2)
             training.folder = RunFolder(Path(asked["folder"]))
             training.ranks = Ranks(training.compute.device)
             if asked["full"]:

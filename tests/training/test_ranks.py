@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 
 from napari_emda.errors import JobError
 from napari_emda.events import Notice, Saved, Stepped
-from napari_emda.jobs.prepare_training import prepare
+from napari_emda.jobs.teaching import is_taught, with_teacher
 from napari_emda.methods.base import methods
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RunFolder
@@ -29,7 +30,7 @@ from napari_emda.training.recorded_gradients import RecordedGradients
 from napari_emda.training.state import TrainingState
 from napari_emda.training.trainer import seed_of
 from tests.conftest import SMALL_TRAINING
-from tests.training.second_rank import hash_of
+from tests.training.second_rank import hash_of, training_of
 from tests.training.test_recorded_gradients import captured_on_the_cpu
 
 
@@ -72,7 +73,7 @@ def learnable(make_project, phantoms, tmp_path_factory):
     """A project whose target is annotated, with a run that has learnt nothing yet."""
     with make_project(tmp_path_factory.mktemp("learnable") / "project") as project:
         project.annotations.import_labels(phantoms["target"][1], "target")
-        training, _ = prepare(project, job_of(project, "source_only"), None)
+        training = training_of(project, job_of(project, "source_only"))
         training.folder = project.runs.new("source_only")
         training.write(0)
         yield project
@@ -80,13 +81,14 @@ def learnable(make_project, phantoms, tmp_path_factory):
 
 def job_of(project, method, **settings):
     needs_model = methods[method].requirements.model != "none"
-    return TrainJob(
+    job = TrainJob(
         project=str(project.folder),
         method=method,
         settings={**SMALL_TRAINING, "steps": 4, **settings},
         network_settings={"base_channels": 8},
         start_from=project.runs.latest() if needs_model else None,
     )
+    return with_teacher(project, job) if is_taught(job) else job
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def as_first(learnable, second, tmp_path):
     """A function that prepares a training as the first rank, of which the second is told."""
 
     def prepared(job, folder="run", full=0):
-        training, _ = prepare(learnable, job, None, 0, 2)
+        training = training_of(learnable, job, 0, 2)
         training.folder = RunFolder(tmp_path / folder)
         training.folder.path.mkdir(exist_ok=True)
         training.ranks = Ranks(training.compute.device)
@@ -117,8 +119,8 @@ def reference(project, job, first):
         job: of the training.
         first: the training of the first rank, for its patches.
     """
-    whole, _ = prepare(project, job, None)
-    second, _ = prepare(project, job, None, 1, 2)
+    whole = training_of(project, job)
+    second = training_of(project, job, 1, 2)
     losses = whole.method.losses
     part = 0
 
@@ -141,11 +143,12 @@ def reference(project, job, first):
 
 def both(first, second):
     """The patches of two batches."""
-    image, labels, clean = (
-        torch.cat([getattr(patches, name) for patches in (first, second)])
-        for name in ("image", "labels", "clean")
-    )
-    return Patches(image, labels, image if first.clean is first.image else clean)
+    tensors = {
+        field.name: torch.cat([getattr(patches, field.name) for patches in (first, second)])
+        for field in fields(Patches)
+        if getattr(first, field.name) is not None
+    }
+    return Patches(**tensors)
 
 
 def check(project, second, first, job):
@@ -245,7 +248,7 @@ def test_two_go_on_bitwise_and_one_can_go_on_alone(learnable, second, as_first, 
     assert same_weights(whole.method, resumed.method)
     assert whole.path.read_bytes() == resumed.path.read_bytes()
 
-    alone, _ = prepare(learnable, job, None)
+    alone = training_of(learnable, job)
     alone.folder = RunFolder(stopped.folder.path.with_name("alone"))
     assert alone.load() == 2
     last = [event for event in fit(alone) if isinstance(event, Stepped)][-1]

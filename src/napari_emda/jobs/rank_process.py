@@ -20,6 +20,7 @@ from napari_emda.errors import ExitCode, explained
 from napari_emda.inference.device import configure_process
 from napari_emda.io import error_log
 from napari_emda.jobs.prepare_training import prepare
+from napari_emda.jobs.teaching import is_taught, returned_by, taught_volumes
 from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
@@ -62,7 +63,9 @@ def _take_part(config: dict[str, Any], output: TextIO) -> None:
     ranks = config["ranks"]
     with Project.open(job.project) as project:
         folder = None if config["run"] is None else project.run(config["run"])
-        training, _ = prepare(project, job, folder, rank, ranks)
+        # The first one has let the teacher predict: here its answers are opened.
+        volumes_of = returned_by(taught_volumes(project, job)) if is_taught(job) else None
+        training, _ = prepare(project, job, folder, volumes_of, rank, ranks)
         # Before the first one may write another checkpoint.
         begin = training.load() if folder is not None else 0
         _say(output, {"ready": True})

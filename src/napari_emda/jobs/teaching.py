@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain, Volume
@@ -17,6 +17,8 @@ from napari_emda.methods.base import methods
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.settings.requirements import FIXED, Available
+
+Returned = TypeVar("Returned")
 
 
 def is_taught(job: TrainJob) -> bool:
@@ -63,6 +65,15 @@ def is_fixed(project: Project, run: str) -> bool:
     """Whether a run is the model of another program."""
     job = project.run(run).training()
     return job is not None and job.method == FIXED
+
+
+def returned_by(events: Generator[Event, None, Returned]) -> Returned:
+    """What a generator returns, without its events."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value
 
 
 def taught_volumes(project: Project, job: TrainJob) -> Generator[Event, None, VolumesOf]:
