@@ -63,6 +63,7 @@ LONGEST_FIRST = (
     "cli/test_cli.py",
     "jobs/test_worker.py",
     "training/test_stacks.py",
+    "training/test_ranks.py",
     "viewer/test_processes.py",
     "viewer/test_proofreading.py",
     "gui/annotate/test_patches.py",

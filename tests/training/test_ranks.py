@@ -193,6 +193,14 @@ def test_a_batch_that_cannot_be_halved_is_shared_by_the_number_of_patches(
     assert second.learnt() == hash_of(first.method)
 
 
+def test_all_begin_with_the_weights_of_the_first(learnable, second, as_first):
+    first = as_first(job_of(learnable, "source_only", steps=1))
+    with torch.no_grad():
+        first.method.network.head.bias.add_(1)
+    steps_of(first)
+    assert second.learnt() == hash_of(first.method)
+
+
 def test_replayed_steps_are_averaged_too(learnable, second, as_first, monkeypatch):
     """The second rank computes all of its steps."""
     monkeypatch.setattr(RecordedGradients, "_capture", captured_on_the_cpu)
@@ -225,7 +233,7 @@ def test_losses_that_differ_between_devices_are_refused(learnable, second, as_fi
 
 def test_two_go_on_bitwise_and_one_can_go_on_alone(learnable, second, as_first, same_weights):
     """Although only the first rank validates, and measures the target between two steps."""
-    job = job_of(learnable, "mean_teacher", validations=1, save_every=1)
+    job = job_of(learnable, "histogram", validations=1, save_every=1)
     whole = as_first(job, "whole")
     list(fit(whole))
     learnt = second.learnt()
