@@ -109,8 +109,9 @@ def _open(path: Path) -> Stored:
         if (refused := refusal(error, file)) is not None:
             raise refused from None
         # Without the library's traceback: the message is for the user, who cannot act on it.
+        reason = str(error).rstrip(".")
         raise DataError(
-            f"{file.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."
+            f"{file.name} cannot be read as {reader.formats[0]} ({reason}): save or copy it again."
         ) from None
 
 
