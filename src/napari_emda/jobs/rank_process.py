@@ -30,8 +30,7 @@ from napari_emda.training.ranks import RankLost, joined
 
 def main() -> int:
     """Take part in a training; returns the exit code."""
-    # Ctrl-C reaches all processes of a terminal, and a batch system may ask all of a job to end:
-    # the first one saves, and ends the others.
+    # A batch system may ask all processes of a job to end. The first one saves, and ends this one.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

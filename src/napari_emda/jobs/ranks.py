@@ -33,6 +33,8 @@ from napari_emda.training.trainer import Training
 
 COMMAND = (sys.executable, "-m", "napari_emda.jobs.rank_process")
 
+# What keeps Ctrl-C away on Windows.
+_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 # Seconds between two looks whether the other processes are ready, or have ended.
 _LOOK = 0.02
 # Seconds for a process whose connection is closed to end, and so to say why.
@@ -180,7 +182,15 @@ class _Other:
         self.is_ready = False
         self._said = ""
         self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            # Ctrl-C in a terminal is for the job's process, which ends this one. No new session:
+            # among sessions, Linux shares the processor whatever their priority is.
+            process_group=0,
+            creationflags=_NEW_GROUP,
         )
         self._reader = threading.Thread(target=self._read, daemon=True, name="rank")
         self._reader.start()

@@ -210,15 +210,12 @@ def joined(meeting: Path, rank: int, count: int, device: torch.device) -> Iterat
         )
     try:
         yield Ranks(device)
-    except RankLost:
-        if on_gpu:
-            # What the lost one was to answer, the GPU waits for, and so would its end.
-            with contextlib.suppress(RuntimeError, AttributeError):
-                dist.distributed_c10d._abort_process_group()
-        raise
     finally:
-        with contextlib.suppress(RuntimeError, AssertionError, ValueError):
-            dist.destroy_process_group()
+        # The first rank ends alone, and NCCL would wait for the others to take their leave, or for
+        # what a lost one was to answer.
+        end = dist.distributed_c10d._abort_process_group if on_gpu else dist.destroy_process_group
+        with contextlib.suppress(RuntimeError):
+            end()
 
 
 def _own_interface() -> str:
