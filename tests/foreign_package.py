@@ -111,7 +111,7 @@ NEW = {
                 {"type": "batch"},
                 {"type": "channel", "channel_names": ["grey"]},
                 _space("y", size={"min": 16, "step": 8}),
-                _space("x", size={"tensor_id": "raw", "axis_id": "y"}),
+                _space("x", size={"min": 16, "step": 8}),
             ],
             "test_tensor": {"source": "input.npy"},
             "preprocessing": [
