@@ -65,7 +65,8 @@ def alone(network):
 
 
 def width_of(cls):
-    return {"base_channels": 8} if "base_channels" in cls.Settings.model_fields else {}
+    narrow = {"base_channels": 8, "width": 64, "layers": 2}
+    return {key: value for key, value in narrow.items() if key in cls.Settings.model_fields}
 
 
 def test_its_docstring_starts_with_a_sentence(name):

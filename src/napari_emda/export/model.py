@@ -19,6 +19,7 @@ from napari_emda.events import Event
 from napari_emda.export.base import Exporter, Result, exporters
 from napari_emda.export.bioimageio import write_package
 from napari_emda.export.model_card import ModelCard
+from napari_emda.inference.encoder_weights import encoder_of
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.network import WithSoftmax
 from napari_emda.project.model_file import ModelFile
@@ -66,6 +67,10 @@ class ModelExporter(Exporter):
         example = np.concatenate([view.read(box.in_sections(z, z + 1)) for z in seen])
         before = [f"before {i}" for i in range(header.context, 0, -1)]
         after = [f"after {i}" for i in range(1, header.context + 1)]
+        notes = [
+            _FILTERS.format(volume=volume.name) if statistics.kernel else "",
+            encoder_of(header),
+        ]
         card = ModelCard(
             name=f"napari-emda {header.method} {result.run}",
             description=f"Segments {', '.join(header.classes[1:])} in sections of volume electron "
@@ -76,7 +81,7 @@ class ModelExporter(Exporter):
             seen=(*before, "grey", *after),
             distance=header.section_distance,
             sections=network.stack if network.stack > 1 else 0,
-            input_note=_FILTERS.format(volume=volume.name) if statistics.kernel else "",
+            input_note=" ".join(filter(None, notes)),
             tags=(header.network.name.replace("_", "-"),),
             licence=header.description.licence or ModelCard.licence,
         )

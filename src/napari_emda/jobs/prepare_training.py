@@ -16,6 +16,7 @@ from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
+from napari_emda.inference.encoder_weights import encoder_file, load_encoder, settings_of_file
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.jobs.training_header import header_of, is_labelled, summary_of
 from napari_emda.methods.base import Method, methods
@@ -104,6 +105,7 @@ def training_on(
             f"The run '{model}' is the model of another program, which cannot be trained: let it "
             f"teach a network first (method {TAUGHT}), and start from that."
         )
+    job, encoder = _with_encoder(job, before, folder)
     sampler = _sampler(volumes, job, cls, before, folder, rank, ranks)
     _check_labels(sampler, cls, model)
     _check_continued(sampler, folder)
@@ -113,6 +115,9 @@ def training_on(
     # `build` draws the initial weights: the same seed gives the same training.
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(summary)
+    _check_patch(settings.patch, method.network)
+    if encoder is not None:
+        load_encoder(encoder, method.network)
     header = header.model_copy(update={"flips": method.postprocessing.flips})
     if start is not None:
         checkpoint.start_from(start, method.network, predicted)
@@ -133,6 +138,39 @@ def training_on(
         validator,
     )
     return training, {volume.name: volume for volume in volumes}
+
+
+def _with_encoder(
+    job: TrainJob, before: ModelHeader | None, folder: RunFolder | None
+) -> tuple[TrainJob, Path | None]:
+    """The job with the settings of its pretrained encoder, and the file to load it from.
+
+    A training that goes on, or starts from another run, has its encoder from there.
+    """
+    path = encoder_file(job.settings.network, job.network_settings)
+    if path is None:
+        return job, None
+    known = before
+    if folder is not None and folder.checkpoint.exists():
+        known = checkpoint.read_header(folder.checkpoint)
+    is_known = known is not None and known.network.name == job.settings.network
+    if known is not None and is_known:
+        values = {**known.network.settings, "learning": job.network_settings.get("learning")}
+        values = {key: value for key, value in values.items() if value is not None}
+        return job.model_copy(update={"network_settings": values}), None
+    values = settings_of_file(job.settings.network, path, job.network_settings)
+    return job.model_copy(update={"network_settings": values}), path
+
+
+def _check_patch(patch: int, network: Network) -> None:
+    """SettingsError if the network cannot see patches of this side."""
+    if patch % network.stride:
+        fits = -(-patch // network.stride) * network.stride
+        raise SettingsError(
+            f"The network '{network.name}' sees patches whose side is a multiple of "
+            f"{network.stride} pixels, and patch is {patch}: choose patch={fits}, or a smaller "
+            "window."
+        )
 
 
 def _sampler(

@@ -11,6 +11,7 @@ from pathlib import Path
 from napari_emda.errors import JobError
 from napari_emda.events import Advanced, Event, Finished, Notice, Phase, Started, Stepped
 from napari_emda.inference import checkpoint
+from napari_emda.inference.encoder_weights import encoder_of
 from napari_emda.jobs.inputs import backed_up, check_writable, remarks
 from napari_emda.jobs.measured_shares import with_measured_shares
 from napari_emda.jobs.prepare_training import VolumesOf, prepare
@@ -73,6 +74,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         yield from backed_up(project)
         if is_new:
             said += [*_remarks_on_model(training), *training.sampler.remarks()]
+            said += filter(None, [encoder_of(training.header)])
         yield from map(Notice, said)
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)

@@ -232,6 +232,14 @@ class Network(nn.Module, ABC):
     def run_on(self, device: str) -> None:
         """Told the device of the settings, before a model of another program is used."""
 
+    def take_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Initialise the encoder with weights from elsewhere, by name.
+
+        Raises:
+            JobError: the network has no such encoder, or another one.
+        """
+        raise JobError(f"The network '{self.name}' takes no pretrained encoder: choose vit.")
+
     # -- computation -------------------------------------------------------------------------------
 
     def encode(self, x: Tensor, reused: Sequence[Tensor] = ()) -> list[Tensor]:
