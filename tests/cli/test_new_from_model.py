@@ -474,6 +474,8 @@ def test_a_package_of_another_program_predicts_teaches_and_is_shared(
     run = emda("train", folder, "--method", "taught", *few)["run"]
     job = json.loads((folder / "runs" / run / "job.json").read_text())
     assert job["method_settings"]["teacher"] == "001-imported"
+    checkpoint = folder / "runs" / run / "checkpoint.safetensors"
+    assert read_header(checkpoint).description.licence == "CC-BY-4.0"
     learnt = predicted(folder, image.stem, run)[0] / 255
     assert np.corrcoef(expected.ravel(), learnt.ravel())[0, 1] > 0.8
     emda("suggest", folder, "--count", 1, "--patch", 32)

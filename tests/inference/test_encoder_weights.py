@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -146,6 +147,8 @@ def test_a_model_says_where_its_encoder_is_from(make_project, tmp_path):
     assert settings.weights == "encoder.safetensors"
     assert settings.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert settings.weights_licence == "CC-BY-4.0"
+    job = json.loads((folder / "runs" / "001-source_only" / "job.json").read_text())
+    assert job["network_settings"] == header.network.settings
     # The decoder alone has learnt.
     block = method.network.encoder.transformer.blocks[0]
     assert torch.equal(block.attn.qkv.weight, encoder()["blocks.0.attn.qkv.weight"])

@@ -123,6 +123,9 @@ def _new_training(
     method_settings, network_settings, shared = distribute(
         values, cls.Settings, network.Settings, TrainSettings
     )
+    if weights := str(network_settings.get("weights", "")):
+        # The process of the job may have another folder.
+        network_settings["weights"] = str(Path(weights).expanduser().absolute())
     settings = _train_settings(method, before, shared)
     # The weights only fit a network of the same architecture.
     if before is not None and before.settings.network == network.name:

@@ -83,7 +83,8 @@ class Predictor:
             device, precision = ("cpu", "32")
         compute = Compute.choose(device, precision)
         predictor = cls(method.predictor, header, compute, file_identity(model), model)
-        predictor._folded = {}
+        # The content of another program's model is not copied, which may take gigabytes.
+        predictor._folded = None if method.predictor.foreign else {}
         return predictor
 
     def _network_for(self, domain: Domain) -> Network:

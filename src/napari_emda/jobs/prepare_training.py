@@ -57,7 +57,14 @@ def prepare(
     """
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
     volumes_of = volumes_of or project.volumes.open_all
-    return training_on(volumes_of, project.classes, job, folder, start, rank, ranks)
+    training, volumes = training_on(volumes_of, project.classes, job, folder, start, rank, ranks)
+    if methods[job.method].taught:
+        # Who uses what a model has taught owes to its makers what their licence asks for.
+        teacher = project.run(str(job.method_settings["teacher"]))
+        said = checkpoint.read_header(checkpoint.find(teacher)).description
+        kept = said.model_copy(update={"name": "", "score": None})
+        training.header = training.header.model_copy(update={"description": kept})
+    return training, volumes
 
 
 def training_on(

@@ -63,7 +63,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         if folder is None:
             check_writable(project)
             folder = training.folder = project.runs.new(job.method)
-            folder.write_job(job)
+            folder.write_job(_as_stored(job, training))
             stack.enter_context(folder.training_alone())
         if others is not None:
             stack.enter_context(others.training_with(training))
@@ -113,6 +113,13 @@ def _remarks_on_model(training: Training) -> list[str]:
         "The model does not say how its source looked at this pixel size, so that grey values and "
         "the amount of each class stay as the model predicts them."
     ]
+
+
+def _as_stored(job: TrainJob, training: Training) -> TrainJob:
+    """The job without the path of a pretrained encoder, whose name and hash the model has."""
+    if not job.network_settings.get("weights"):
+        return job
+    return job.model_copy(update={"network_settings": training.header.network.settings})
 
 
 def _devices(training: Training) -> str:

@@ -136,6 +136,9 @@ def _onnx(content: bytes, device: str) -> Runtime:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
+            # It has no class of its own for this.
+            if "allocate memory" in str(error):
+                raise MemoryError from None
             raise JobError(
                 f"The model fails on an image of {' x '.join(map(str, image.shape))} "
                 f"({_in_short(error)}): choose another model."

@@ -166,11 +166,12 @@ class VisionTransformer(Network):
             examples=["https://example.org/em-encoder"],
             json_schema_extra=ADVANCED,
         )
-        learning: Literal["all", "last", "decoder"] = Field(
-            "all",
+        learning: Literal["auto", "all", "last", "decoder"] = Field(
+            "auto",
             title="what learns",
             description="All of the network, the last two blocks of the transformer and the "
-            "decoder, or the decoder alone: choose fewer with few labels and a pretrained encoder.",
+            "decoder, or the decoder alone; 'auto' is 'last' with a pretrained encoder, and else "
+            "'all'. Choose 'decoder' with few labels.",
             json_schema_extra=ADVANCED,
         )
         base_channels: int = Field(
@@ -259,10 +260,13 @@ class VisionTransformer(Network):
 
     def _freeze(self) -> None:
         transformer: Any = self.encoder.transformer
-        if self.settings.learning == "all":
+        learning = self.settings.learning
+        if learning == "auto":
+            learning = "last" if self.settings.weights else "all"
+        if learning == "all":
             return
         transformer.requires_grad_(False)
-        if self.settings.learning == "last":
+        if learning == "last":
             transformer.norm.requires_grad_(True)
             for block in transformer.blocks[-_LAST:]:
                 block.requires_grad_(True)
