@@ -93,7 +93,7 @@ def allow_files(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Allow a project to read from servers that it names, or a TorchScript model to be loaded.
+    """Allow servers that a project names, or a TorchScript model.
 
     A project from somebody else contacts no server before. TorchScript can run any program while
     it loads.

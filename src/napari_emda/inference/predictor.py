@@ -186,9 +186,10 @@ class Predictor:
     ) -> Tensor:
         """Apply a function to what a network sees, see `ImageThreads.map`.
 
-        A 3-D network sees the entries together.
+        A 3-D network sees the entries of a stack together.
         """
-        return function(seen) if stacks.deep else self._threads.map(function, seen)
+        together = stacks.deep or self.network.stack > 1
+        return function(seen) if together else self._threads.map(function, seen)
 
     def _averaged(self, network: Network, image: Tensor) -> Tensor:
         flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
