@@ -51,6 +51,37 @@ def onnx_model(outputs=1, external=False, domain="", side=None, valid=False):
     return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
 
+VOLUME_KERNEL = np.concatenate([KERNEL[None], 0.5 * KERNEL[None, ::-1], 0.2 * KERNEL[None]])
+VOLUME_BIAS = 1.7 * BIAS
+
+
+def onnx_volume_model(sections=None):
+    """As `onnx_model`, of volumes: sections see those before and after them."""
+    initializers = [
+        numpy_helper.from_array(VOLUME_KERNEL[None, None], "w"),
+        numpy_helper.from_array(np.float32([VOLUME_BIAS]), "b"),
+    ]
+    sizes = [1, 1, sections or "depth", "height", "width"]
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, REACH, REACH] * 2)
+    graph = helper.make_graph(
+        [node],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, None, None, None])],
+        initializers,
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+def volume_answer(volume):
+    """As `answer`, of a volume, whose grey values are scaled as a whole."""
+    low, high = np.percentile(volume, (1, 99))
+    scaled = (volume.astype(np.float64) - low) / (high - low + 1e-6)
+    logits = correlate(scaled, VOLUME_KERNEL, mode="constant") + VOLUME_BIAS
+    return 1 / (1 + np.exp(-logits))
+
+
 def answer(image):
     """The probability of the foreground in a section, written out: not by our code."""
     image = image.astype(np.float64)
@@ -138,6 +169,22 @@ NEW = {
     ],
     "weights": {"onnx": {"source": "weights.onnx", "opset_version": 17}},
 }
+
+
+def of_volumes(description):
+    """Let a description in the old format be that of `onnx_volume_model`."""
+    description["inputs"][0] |= {
+        "axes": "bczyx",
+        "shape": {"min": [1, 1, 4, 16, 16], "step": [0, 0, 2, 8, 8]},
+        "preprocessing": [
+            {"name": "scale_range", "kwargs": {"mode": "per_sample", "axes": "zyx", **RANGE}}
+        ],
+    }
+    description["outputs"][0] |= {
+        "axes": "bczyx",
+        "shape": {"reference_tensor": "raw", "scale": [1] * 5, "offset": [0] * 5},
+        "halo": [0, 0, 2, 4, 4],
+    }
 
 
 def npy(array):

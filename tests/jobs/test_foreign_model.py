@@ -14,6 +14,7 @@ import torch
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import EmdaError
+from napari_emda.events import TileDone
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.foreign_model import convert
@@ -34,7 +35,10 @@ from tests.foreign_package import (
     TEST_IMAGE,
     answer,
     npy,
+    of_volumes,
     onnx_model,
+    onnx_volume_model,
+    volume_answer,
     write,
 )
 
@@ -89,6 +93,44 @@ def test_a_volume_is_predicted_as_the_model_says(case, block, tmp_path):
     np.testing.assert_allclose(stored[inside], expected[inside], atol=0.6 / 255)
 
 
+def few_sections(description):
+    """Of eight sections, of which two at each end are not to be used."""
+    of_volumes(description)
+    description["inputs"][0]["shape"] = {"min": [1, 1, 8, 16, 16], "step": [0, 0, 0, 8, 8]}
+    description["outputs"][0]["halo"] = [0, 0, 2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "sections", "memory"),
+    [(of_volumes, None, 1.0), (of_volumes, None, 0.3), (few_sections, 8, 1.0)],
+)
+def test_a_model_of_volumes_sees_the_sections_around(change, sections, memory, tmp_path):
+    test = np.random.default_rng(1).integers(40, 200, (8, 16, 24)).astype(np.float32)
+    package = write(
+        tmp_path / "a.zip",
+        change=change,
+        weights__onnx=onnx_volume_model(sections),
+        input__npy=npy(test[None, None]),
+        output__npy=npy(volume_answer(test)[None, None]),
+    )
+    with pytest.raises(EmdaError, match="how far apart the sections"):
+        convert(package, tmp_path / "m.safetensors", LeftOpen(), 8.0)
+    convert(package, tmp_path / "m.safetensors", LeftOpen(), 8.0, 16.0)
+    image = np.random.default_rng(3).integers(30, 220, (21, 96, 80)).astype(np.uint8)
+    volume = Volume("v", image, "target", VoxelGrid((16, 8, 8)))
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    predictor = Predictor.load(tmp_path / "m.safetensors")
+    settings = PredictSettings(memory=memory)
+    done = [e for e in predict(predictor, volume, settings, run) if isinstance(e, TileDone)]
+    assert (len(done) > 1) == (memory < 1)
+    stored = np.asarray(StoredPrediction(run, "v").probabilities)[0] / 255
+    inside = (slice(3, -3), slice(8, -8), slice(8, -8))
+    expected = volume_answer(image)[inside]
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(stored[inside], expected, atol=0.6 / 255)
+
+
 def test_channels_that_add_up_to_one_are_classes(tmp_path):
     def soft(description):
         description["outputs"][0]["postprocessing"] = [{"name": "softmax"}]
@@ -131,7 +173,7 @@ def step(name, **kwargs):
 
 REFUSED = {
     "takes images of 3 channels": {"change": edit(shape=[1, 3, 64, 64])},
-    "only models of single sections": {"change": edit(axes="bczyx", shape=[1, 1, 16, 64, 64])},
+    "takes series of images": {"change": edit(axes="bctyx", shape=[1, 1, 16, 64, 64])},
     "asks for the step stardist_postprocessing": {"change": step("stardist_postprocessing")},
     "which cannot be done in blocks": {"change": step("zero_mean_unit_variance")},
     "does not give the answer": {"output__npy": npy(answer(TEST_IMAGE)[None, None] + 0.1)},

@@ -41,7 +41,11 @@ def chosen_channels(values: list[int] | None) -> tuple[int, ...] | None:
 
 @contextmanager
 def any_model_at(
-    path: Path, beside: Path, left_open: LeftOpen, pixel_size: float = 0
+    path: Path,
+    beside: Path,
+    left_open: LeftOpen,
+    pixel_size: float = 0,
+    section_distance: float = 0,
 ) -> Iterator[tuple[ModelFile, list[str]]]:
     """A model, while the block runs.
 
@@ -50,6 +54,7 @@ def any_model_at(
         beside: where a package is unpacked for the time of the block.
         left_open: what a package of another program leaves open.
         pixel_size: of the image in nm, for such packages that state none; 0 if there is no image.
+        section_distance: of the image, likewise.
 
     Yields:
         The model's file, and what the user should know of it.
@@ -73,5 +78,5 @@ def any_model_at(
 
     with workspace(at_existing(beside.absolute())) as folder:
         converted = folder / f"model{SUFFIX}"
-        notices = convert(path, converted, left_open, pixel_size)
+        notices = convert(path, converted, left_open, pixel_size, section_distance)
         yield replace(ModelFile.read(converted), origin=path.name), notices

@@ -53,6 +53,7 @@ def models(
         typer.Option(help="Write the model to this file (.safetensors), not to your models."),
     ] = None,
     image_pixel_size: Annotated[float, typer.Option(hidden=True)] = 0.0,
+    image_section_distance: Annotated[float, typer.Option(hidden=True)] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """List your own models, or add one. With --target, those that know its look come first."""
@@ -74,7 +75,10 @@ def models(
         beside = folder_of_models() if to is None else to
         if to is not None and to.suffix != SUFFIX:
             raise SettingsError(f"Cannot write '{to.name}': the name must end in {SUFFIX}.")
-        with any_model_at(add, beside, left_open, image_pixel_size) as (file, notices):
+        with any_model_at(add, beside, left_open, image_pixel_size, image_section_distance) as (
+            file,
+            notices,
+        ):
             path = add_model(file, description, add.resolve().stem, to)
         for notice in notices:
             echo(notice, err=True)

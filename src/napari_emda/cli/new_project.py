@@ -272,7 +272,8 @@ def create_from_model(
     stored = open_image(target)
     checked = check_spacing(target.name, spacing, stored, "--target-spacing", independent=alone)
     grid = VoxelGrid(checked)
-    with any_model_at(path, folder, left_open, grid.pixel_size) as (file, notices):
+    known = (grid.pixel_size, grid.spacing[0])
+    with any_model_at(path, folder, left_open, *known) as (file, notices):
         names = left_open.classes or file.model.classes
         notices += check_pair(None, target, names, None, spacing, None, independent)
         notices += check_model(file.model, names, grid.pixel_size, target.name)

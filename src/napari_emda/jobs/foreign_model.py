@@ -16,7 +16,7 @@ from napari_emda.errors import JobError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.nn.network import NetworkConfig
-from napari_emda.nn.networks.fixed import Fixed, planes
+from napari_emda.nn.networks.fixed import Fixed, Fixed3d, planes
 from napari_emda.nn.runtime import check_onnx
 from napari_emda.project.foreign_package import ForeignPackage, LeftOpen, read_package
 from napari_emda.settings.requirements import FIXED
@@ -31,10 +31,13 @@ _STRAYS = 1e-3
 _ROUNDING = 1e-2
 # A halo that is not stated: a quarter of the smallest image, within these pixels.
 _HALO = (16, 64)
+_SECTION_HALO = (2, 16)
 _UNNAMED = "foreground"
 
 
-def convert(path: Path, out: Path, left_open: LeftOpen, own: float) -> list[str]:
+def convert(
+    path: Path, out: Path, left_open: LeftOpen, own: float, section_distance: float = 0.0
+) -> list[str]:
     """Check a package of another program, and write it as a model's file.
 
     Args:
@@ -42,6 +45,7 @@ def convert(path: Path, out: Path, left_open: LeftOpen, own: float) -> list[str]
         out: the file.
         left_open: what the package leaves open.
         own: pixel size that is taken if neither the package nor the user states one, in nm.
+        section_distance: of the image, likewise, for models of volumes; 0 if it is not known.
 
     Returns:
         What the user should know, one sentence each.
@@ -68,13 +72,23 @@ def convert(path: Path, out: Path, left_open: LeftOpen, own: float) -> list[str]
             f"The package does not say at which pixel size its model works, so it sees pixels of "
             f"{own:g} nm, as they are; --model-pixel-size (of new and models --add) changes that."
         )
+    distance = package.inputs.section_distance or section_distance
+    if package.inputs.deep and not distance:
+        raise JobError(
+            f"The package '{package.origin}' does not say how far apart the sections of its model "
+            "lie: start a project of an image from it, whose sections it then sees (new --model)."
+        )
     description = ModelDescription(name=package.title, licence=package.licence)
     header = ModelHeader(
         method=FIXED,
         classes=classes,
         network=NetworkConfig(
-            name=FIXED, classes=len(classes), settings=network.settings.model_dump(mode="json")
+            name=network.name,
+            classes=len(classes),
+            section_ratio=distance / pixel_size if package.inputs.deep else 0,
+            settings=network.settings.model_dump(mode="json"),
         ),
+        section_distance=distance if package.inputs.deep else 1.0,
         pixel_size=pixel_size,
         description=description,
         step=1,
@@ -91,46 +105,53 @@ def convert(path: Path, out: Path, left_open: LeftOpen, own: float) -> list[str]
 
 def _network(package: ForeignPackage, channels: tuple[int, ...]) -> Fixed:
     """The network of a package, without its content."""
-    sides = package.inputs
-    smallest = min(sides.rows.smallest, sides.columns.smallest)
-    margin = package.outputs.halo
-    if margin is None:
-        margin = min(max(smallest // 4, _HALO[0]), _HALO[1])
-        # Of an image that can only be cut into windows, something must be left.
-        margin = min(margin, (smallest - 2 * package.outputs.lost - 1) // 2)
+    sides = package.inputs.sides
+    margins = [
+        _margin(side.smallest - 2 * lost, halo, deep=axis == 0)
+        for axis, (side, lost, halo) in enumerate(
+            zip(sides, package.outputs.lost, package.outputs.halo, strict=True)
+        )
+    ]
     settings = Fixed.Settings.parse(
         {
             "kind": package.kind,
             "sha256": package.sha256,
             "size": len(package.weights),
-            "order": sides.order,
+            "order": package.inputs.order,
             "output_order": package.outputs.order,
-            "rows": sides.rows.smallest,
-            "row_step": sides.rows.step,
-            "columns": sides.columns.smallest,
-            "column_step": sides.columns.step,
+            "smallest": tuple(side.smallest for side in sides),
+            "step": tuple(side.step for side in sides),
             "lost": package.outputs.lost,
-            "margin": max(0, margin),
+            "margin": tuple(margins),
             "before": package.before,
             "after": package.after,
             "channels": channels,
         }
     )
-    network = Fixed(len(channels) + 1, settings)
+    cls = Fixed3d if package.inputs.deep else Fixed
+    network = cls(len(channels) + 1, settings)
     network.content = torch.frombuffer(bytearray(package.weights), dtype=torch.uint8)
     return network
 
 
+def _margin(length: int, halo: int | None, *, deep: bool) -> int:
+    """Pixels at each edge that are not used: as stated, or a part of the smallest output."""
+    if halo is not None:
+        return halo
+    least, most = _SECTION_HALO if deep else _HALO
+    # Of an image that can only be cut into windows, something must be left.
+    return max(0, min(max(length // 4, least), most, (length - 1) // 2))
+
+
 def _tested(package: ForeignPackage, network: Fixed) -> NDArray[np.float32]:
-    """The output for the test image, channels x rows x columns, which is as stated.
+    """The output for the test image, channels x sections x rows x columns, which is as stated.
 
     Raises:
         JobError: it is another one.
     """
-    image = _plane(package, package.test_input, package.inputs.order)
+    image = _volume(package, package.test_input, package.inputs.order)
     expected = planes(package.test_output, package.outputs.order)
-    prepared = applied(measured(package.before, image[None]), image[None])[0]
-    answer = network.answer(prepared)
+    answer = network.answer(applied(measured(package.before, image), image))
     if answer.shape != expected.shape:
         raise JobError(
             f"The model of '{package.origin}' returns {_shape(answer)} for its test image where "
@@ -154,16 +175,21 @@ def _tested(package: ForeignPackage, network: Fixed) -> NDArray[np.float32]:
     return answer
 
 
-def _plane(package: ForeignPackage, tensor: NDArray[np.float32], order: str) -> NDArray[np.float32]:
-    """The test image as rows x columns."""
-    others = tuple(i for i, axis in enumerate(order) if axis not in "yx")
+def _volume(
+    package: ForeignPackage, tensor: NDArray[np.float32], order: str
+) -> NDArray[np.float32]:
+    """The test image as sections x rows x columns."""
+    others = tuple(i for i, axis in enumerate(order) if axis not in "zyx")
     if tensor.ndim != len(order) or any(tensor.shape[i] != 1 for i in others):
         raise JobError(
             f"The test image of '{package.origin}' is {_shape(tensor)}, and its description says "
             f"'{order}': choose another model."
         )
     image = tensor.squeeze(others)
-    return image if order.index("y") < order.index("x") else image.T
+    axes = [axis for axis in order if axis in "zyx"]
+    image = image if "z" in axes else image[None]
+    axes = axes if "z" in axes else ["z", *axes]
+    return image.transpose([axes.index(axis) for axis in "zyx"])
 
 
 def _classes(
@@ -173,7 +199,7 @@ def _classes(
 
     Args:
         package: of the model.
-        answer: to the test image, channels x rows x columns.
+        answer: to the test image, channels first.
         left_open: by the package, as the user says.
 
     Returns:

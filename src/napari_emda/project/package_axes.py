@@ -29,14 +29,20 @@ class InputAxes:
 
     Attributes:
         order: letters of the axes, such as ``bcyx``.
-        rows, columns: their lengths.
+        sides: lengths along z, y, x; one section for a network that sees single ones.
         pixel_size: at which it works in nm; None if the description does not say it.
+        section_distance: from one section to the next, likewise.
     """
 
     order: str
-    rows: Side
-    columns: Side
-    pixel_size: float | None
+    sides: tuple[Side, Side, Side]
+    pixel_size: float | None = None
+    section_distance: float | None = None
+
+    @property
+    def deep(self) -> bool:
+        """Whether it sees several sections."""
+        return self.sides[0] != Side(1)
 
 
 @dataclass(frozen=True)
@@ -45,20 +51,21 @@ class OutputAxes:
 
     Attributes:
         order: letters of the axes.
-        lost: pixels that the output lacks at each edge of the plane.
-        halo: more pixels at each edge that are not to be used; None if the description says none.
+        lost: pixels along z, y, x that the output lacks at each edge.
+        halo: more pixels at each edge that are not to be used; None where the description says
+            none.
     """
 
     order: str
-    lost: int
-    halo: int | None
+    lost: tuple[int, ...]
+    halo: tuple[int | None, ...]
 
 
 def input_axes(tensor: Mapping[str, Any]) -> InputAxes:
     """The axes of an input.
 
     Raises:
-        ValueError: they are not those of a grey section, as the end of a sentence.
+        ValueError: they are not those of a grey section or volume, as the end of a sentence.
     """
     old = _is_old(tensor["axes"])
     order = _order(tensor["axes"])
@@ -68,23 +75,23 @@ def input_axes(tensor: Mapping[str, Any]) -> InputAxes:
         minima = shape["min"] if isinstance(shape, dict) else shape
         steps = shape["step"] if isinstance(shape, dict) else [0] * len(order)
         lengths = {a: Side(int(m), int(s)) for a, m, s in zip(order, minima, steps, strict=True)}
-        pixel_size = None
+        pixel_size = distance = None
     else:
         lengths = {_letter(axis): _side(axis, tensor["axes"]) for axis in tensor["axes"]}
-        pixel_size = _pixel_size(tensor["axes"])
+        pixel_size, distance = _pixel_size(tensor["axes"])
     channels = lengths.get("c", Side(1))
     if channels.smallest != 1:
         raise ValueError(
             f"takes images of {channels.smallest} channels, and electron microscopy has one"
         )
-    for name in "zit":
-        if lengths.get(name, Side(1)).smallest > 1 or lengths.get(name, Side(1)).step:
-            raise ValueError("takes volumes or series, and only models of single sections are read")
-    for name in PLANE:
-        side = lengths[name]
+    for name in "it":
+        if lengths.get(name, Side(1)) != Side(1):
+            raise ValueError("takes series of images, and only sections and volumes are read")
+    sides = (lengths.get("z", Side(1)), lengths["y"], lengths["x"])
+    for side in sides:
         if not (1 <= side.smallest <= _LARGEST_SIDE and 0 <= side.step <= _LARGEST_SIDE):
             raise ValueError(f"takes images of sides that cannot be right ({side.smallest})")
-    return InputAxes(order, lengths["y"], lengths["x"], pixel_size)
+    return InputAxes(order, sides, pixel_size, distance)
 
 
 def output_axes(
@@ -102,21 +109,25 @@ def output_axes(
     """
     order = _order(tensor["axes"])
     _check_plane(order, "output")
+    if axes.deep and "z" not in order:
+        raise ValueError("returns sections for volumes")
+    names = "zyx" if axes.deep else PLANE
     if _is_old(tensor["axes"]):
-        lost = [_lost_old(tensor, order, axes, name) for name in PLANE]
+        lost = [_lost_old(tensor, order, axes, name) for name in names]
         halos = tensor.get("halo")
-        halo = None if halos is None else [int(halos[order.index(name)]) for name in PLANE]
+        halo = [None if halos is None else int(halos[order.index(name)]) for name in names]
     else:
         by_name = {_letter(axis): axis for axis in tensor["axes"]}
         seen = {_letter(axis): axis for axis in of_input["axes"]}
-        lost = [_lost(by_name[name], seen[name], axes, name) for name in PLANE]
-        given = [by_name[name].get("halo") for name in PLANE]
-        halo = None if None in given else [int(number) for number in given]
-    if len(set(lost)) > 1 or lost[0] < 0 or lost[0] % 2 or lost[0] > _LARGEST_SIDE:
+        lost = [_lost(by_name[name], seen[name], axes, name) for name in names]
+        given = [by_name[name].get("halo") for name in names]
+        halo = [None if number is None else int(number) for number in given]
+    if not all(0 <= number <= _LARGEST_SIDE and number % 2 == 0 for number in lost):
         raise ValueError("returns an output whose pixels are not those of the image")
-    if halo is not None and not all(0 <= number <= _LARGEST_SIDE for number in halo):
+    if not all(number is None or 0 <= number <= _LARGEST_SIDE for number in halo):
         raise ValueError("states a halo that cannot be right")
-    return OutputAxes(order, lost[0] // 2, None if halo is None else max(halo))
+    flat = not axes.deep
+    return OutputAxes(order, (0,) * flat + tuple(n // 2 for n in lost), (0,) * flat + tuple(halo))
 
 
 def _is_old(axes: Any) -> bool:
@@ -160,24 +171,28 @@ def _side(axis: Mapping[str, Any], axes: Any, depth: int = 0) -> Side:
     raise ValueError("takes images whose sides depend on what is in them")
 
 
-def _pixel_size(axes: Any) -> float | None:
-    """The pixel size in nm; None without a unit.
+def _pixel_size(axes: Any) -> tuple[float | None, float | None]:
+    """The pixel size and the distance of sections in nm; None without a unit.
 
     Raises:
         ValueError: pixels are not square, or no length.
     """
     sizes = []
+    distance = None
     for axis in axes:
         factor = nanometres(axis.get("unit"))
         if _letter(axis) in PLANE and factor is not None:
             sizes.append(float(axis.get("scale", 1.0)) * factor)
+        elif _letter(axis) == "z" and factor is not None:
+            distance = float(axis.get("scale", 1.0)) * factor
     if len(sizes) < len(PLANE):
-        return None
+        return None, None
     if max(sizes) > 1.01 * min(sizes):
         raise ValueError("works on pixels that are not square")
-    if not SMALLEST_SIZE <= sizes[0] <= LARGEST_SIZE:
-        raise ValueError(f"works on pixels of {sizes[0]:g} nm, which cannot be right")
-    return sizes[0]
+    for size in (sizes[0], sizes[0] if distance is None else distance):
+        if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+            raise ValueError(f"works on voxels of {size:g} nm, which cannot be right")
+    return sizes[0], distance
 
 
 def _lost_old(tensor: Mapping[str, Any], order: str, axes: InputAxes, name: str) -> int:
@@ -204,7 +219,7 @@ def _lost(axis: Mapping[str, Any], seen: Mapping[str, Any], axes: InputAxes, nam
 
 
 def _of_fixed(axes: InputAxes, name: str, size: int) -> int:
-    side = axes.rows if name == "y" else axes.columns
+    side = axes.sides["zyx".index(name)]
     if side.step:
         raise ValueError("returns an output of one size for images of any size")
     return side.smallest - size

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from napari_emda._gui.process.asking import ask
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.json_text import parse_json
 from napari_emda.project.model_file import SUFFIX
@@ -17,7 +18,7 @@ COMMAND = (sys.executable, "-m", "napari_emda")
 def converted(
     path: Path,
     folder: Path,
-    pixel_size: float | None,
+    grid: VoxelGrid | None,
     stop: threading.Event,
 ) -> tuple[Path, list[str]]:
     """The file of a model of ours that predicts as a package of another program does.
@@ -27,7 +28,7 @@ def converted(
     Args:
         path: of the package.
         folder: where the file is written.
-        pixel_size: of the target in nm, for packages that state none; None if there is no target.
+        grid: of the target in nm, for packages that state no sizes; None if there is no target.
         stop: set when the viewer closes.
 
     Returns:
@@ -39,8 +40,9 @@ def converted(
     out = folder / f"{path.stem}{SUFFIX}"
     out.unlink(missing_ok=True)
     arguments = ["models", "--add", str(path), "--to", str(out), "--json"]
-    if pixel_size is not None:
-        arguments += ["--image-pixel-size", f"{pixel_size:.17g}"]
+    if grid is not None:
+        arguments += ["--image-pixel-size", f"{grid.pixel_size:.17g}"]
+        arguments += ["--image-section-distance", f"{grid.spacing[0]:.17g}"]
     try:
         asked = ask([*COMMAND, *arguments], stop)
         if asked.returncode == 0:

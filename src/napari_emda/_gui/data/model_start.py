@@ -188,7 +188,7 @@ class ModelStart(QWidget):
             return path
         own = None
         if target is not None and target.spacing is not None:
-            own = VoxelGrid(target.spacing).pixel_size
+            own = VoxelGrid(target.spacing)
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="napari-emda-")
         usable, notices = converted(path, Path(self._folder.name), own, self._stop)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from itertools import product
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,10 +17,14 @@ from napari_emda.data.processing import Step, applied
 from napari_emda.errors import JobError
 from napari_emda.nn.network import Network, networks
 from napari_emda.nn.runtime import Array, Runtime, open_runtime
+from napari_emda.nn.stacks import Stacked
 from napari_emda.settings import base
 
 # Largest side and step of what a model takes, as `project.package_axes` reads them.
 _LARGEST_SIDE = 4096
+_Side = Annotated[int, Field(ge=0, le=_LARGEST_SIDE)]
+Sides = tuple[_Side, _Side, _Side]
+"""Numbers along z, y, x."""
 # Bytes that the maps of an unknown network take for a pixel: 1024 float32 numbers, as those of
 # U-Nets with 64 maps at full resolution.
 _BYTES_PER_PIXEL = 4096
@@ -53,25 +58,30 @@ class Fixed(Network):
         size: int = Field(0, ge=0, le=2**31, description="Bytes of the content.")
         order: str = Field("bcyx", max_length=6, description="Axes of the image.")
         output_order: str = Field("bcyx", max_length=6, description="Axes of the output.")
-        rows: int = Field(64, ge=1, le=_LARGEST_SIDE, description="Least number of rows.")
-        row_step: int = Field(0, ge=0, le=_LARGEST_SIDE, description="Rows may grow by it.")
-        columns: int = Field(64, ge=1, le=_LARGEST_SIDE, description="Least number of columns.")
-        column_step: int = Field(0, ge=0, le=_LARGEST_SIDE, description="As of the rows.")
-        lost: int = Field(0, ge=0, le=_LARGEST_SIDE, description="Pixels lost at each edge.")
-        margin: int = Field(0, ge=0, le=_LARGEST_SIDE, description="More that are not used.")
+        smallest: Sides = Field((1, 64, 64), description="Least length along z, y, x.")
+        step: Sides = Field((0, 0, 0), description="Lengths may grow by it; 0 for one size only.")
+        lost: Sides = Field((0, 0, 0), description="Pixels lost at each edge.")
+        margin: Sides = Field((0, 0, 0), description="More pixels that are not used there.")
         before: tuple[Step, ...] = Field((), description="Steps before the network.")
         after: tuple[Step, ...] = Field((), description="Steps after it.")
         channels: tuple[int, ...] = Field(
             (0,), max_length=255, description="Channel of each class but the background."
         )
 
-    def __init__(self, classes: int, settings: Any = None, channels: int = 1) -> None:
-        super().__init__(classes, settings, channels)
+    def __init__(
+        self,
+        classes: int,
+        settings: Any = None,
+        channels: int = 1,
+        section_ratio: float = 0.0,
+    ) -> None:
+        super().__init__(classes, settings, channels, section_ratio)
         s = self.settings
         # In place of weights: the file of the model. `Predictor` has no use for gradients.
         self.content: Tensor
         self.register_buffer("content", torch.zeros(s.size, dtype=torch.uint8))
-        self.encoder = nn.Identity()
+        # It computes nothing, and knows how many sections are one stack.
+        self.encoder: Stacked = Stacked()
         self.decoder = nn.Identity()
         self.head = nn.Conv2d(1, 1, 1).requires_grad_(False)
         self.device = "cpu"
@@ -86,13 +96,14 @@ class Fixed(Network):
     def stride(self) -> int:
         """The grid of the model's poolings, as far as its sizes tell, or a multiple of it."""
         s = self.settings
-        step = math.lcm(max(1, s.row_step), max(1, s.column_step))
+        step = math.lcm(*(max(1, number) for number in s.step[1:]))
         return -(-_SMALLEST_CELL // step) * step
 
     @property
     def halo(self) -> int:
         """What is lost at the edges, and what is not to be used there."""
-        margin = self.settings.lost + self.settings.margin
+        s = self.settings
+        margin = max(lost + more for lost, more in zip(s.lost[1:], s.margin[1:], strict=True))
         return -(-margin // self.stride) * self.stride
 
     @property
@@ -109,8 +120,10 @@ class Fixed(Network):
         height, width = x.shape[-2:]
         if height % self.stride or width % self.stride:
             raise RuntimeError(f"sides must be multiples of {self.stride}")
-        images = x.detach().float().cpu().numpy()[:, 0]
-        probabilities = torch.from_numpy(np.stack([self.probabilities(i) for i in images]))
+        volumes = x.detach().float().cpu().numpy().reshape(-1, self.encoder.stack, height, width)
+        # A section is an entry of the batch, also one of a stack.
+        found = [np.moveaxis(self.probabilities(volume), 0, 1) for volume in volumes]
+        probabilities = torch.from_numpy(np.concatenate(found))
         probabilities = probabilities.to(x.device)
         logs = probabilities.clamp_min(_LEAST).log()
         described = torch.cat([x.float(), probabilities], 1)
@@ -133,48 +146,61 @@ class Fixed(Network):
     # -- one image ---------------------------------------------------------------------------------
 
     def probabilities(self, image: Array) -> Array:
-        """Class probabilities C x H x W of a prepared image H x W of any size."""
+        """Class probabilities C x D x H x W of prepared sections D x H x W, of any size."""
         s = self.settings
-        height, width = image.shape
-        rows = _length(height, s.rows, s.row_step, s.lost)
-        columns = _length(width, s.columns, s.column_step, s.lost)
+        sizes = image.shape
+        lengths = [
+            _length(size, smallest, step, lost)
+            for size, smallest, step, lost in zip(sizes, s.smallest, s.step, s.lost, strict=True)
+        ]
         # Beyond a fixed size, the image is seen through windows that overlap by the margin.
-        down = _starts(height, rows - 2 * s.lost, s.margin)
-        right = _starts(width, columns - 2 * s.lost, s.margin)
-        below = max(down) + rows - s.lost - height
-        beside = max(right) + columns - s.lost - width
-        around = np.pad(image, ((s.lost, below), (s.lost, beside)), "symmetric")
-        result = np.zeros((len(s.channels), height, width), np.float32)
-        for y in down:
-            for x in right:
-                output = self.answer(around[y : y + rows, x : x + columns])[list(s.channels)]
-                # A window at an edge keeps its margin there; that of others is written over.
-                top = s.margin if y else 0
-                left = s.margin if x else 0
-                bottom = min(output.shape[1], height - y)
-                right_end = min(output.shape[2], width - x)
-                result[:, y + top : y + bottom, x + left : x + right_end] = output[
-                    :, top:bottom, left:right_end
-                ]
+        starts = [
+            _starts(size, length - 2 * lost, margin)
+            for size, length, lost, margin in zip(sizes, lengths, s.lost, s.margin, strict=True)
+        ]
+        beyond = [
+            (lost, max(first) + length - lost - size)
+            for size, length, lost, first in zip(sizes, lengths, s.lost, starts, strict=True)
+        ]
+        around = np.pad(image, beyond, "symmetric")
+        result = np.zeros((len(s.channels), *sizes), np.float32)
+        for corner in product(*starts):
+            seen = around[tuple(slice(a, a + n) for a, n in zip(corner, lengths, strict=True))]
+            output = self.answer(seen)[list(s.channels)]
+            # A window at an edge keeps its margin there; that of others is written over.
+            first = [margin * (a > 0) for a, margin in zip(corner, s.margin, strict=True)]
+            stop = [
+                min(n, size - a) for n, size, a in zip(output.shape[1:], sizes, corner, strict=True)
+            ]
+            kept = [slice(*ends) for ends in zip(first, stop, strict=True)]
+            place = [slice(a + k.start, a + k.stop) for a, k in zip(corner, kept, strict=True)]
+            result[:, *place] = output[:, *kept]
         return self._as_classes(result)
 
     def answer(self, image: Array) -> Array:
-        """What the model and its last steps make of a prepared image of a size that it takes.
+        """What the model and its last steps make of prepared sections of a size that it takes.
 
         Args:
-            image: rows x columns.
+            image: sections x rows x columns.
 
         Returns:
-            Channels x rows x columns of the output.
+            Channels x sections x rows x columns of the output.
         """
         s = self.settings
         if self._sessions.runtime is None:
             content = self.content.cpu().numpy().tobytes()
             self._sessions.runtime = open_runtime(s.kind, content, self.device)
-        shape = [{"y": image.shape[0], "x": image.shape[1]}.get(axis, 1) for axis in s.order]
-        plane = image if s.order.index("y") < s.order.index("x") else image.T
-        output = self._sessions.runtime(np.ascontiguousarray(plane).reshape(shape))
-        return applied(s.after, planes(output, s.output_order))
+        lengths = dict(zip("zyx", image.shape, strict=True))
+        space = [axis for axis in s.order if axis in lengths]
+        # A network of single sections may have no axis z.
+        turned = image[0] if "z" not in space else image
+        own = "zyx" if "z" in space else "yx"
+        turned = turned.transpose([own.index(axis) for axis in space])
+        shape = [lengths.get(axis, 1) for axis in s.order]
+        output = self._sessions.runtime(np.ascontiguousarray(turned).reshape(shape))
+        # Steps take channels as the third axis from the end.
+        by_section = np.moveaxis(planes(output, s.output_order), 0, 1)
+        return np.moveaxis(applied(s.after, by_section), 0, 1)
 
     def _as_classes(self, foreground: Array) -> Array:
         """Probabilities of all classes from those of the others than the background."""
@@ -184,6 +210,29 @@ class Fixed(Network):
         return np.concatenate([1 - foreground.sum(0, keepdims=True), foreground])
 
 
+@networks.register("fixed_3d", listed=False)
+class Fixed3d(Fixed):
+    """As `Fixed`, for models that see volumes."""
+
+    dimensions: ClassVar = 3
+
+    @property
+    def stack(self) -> int:
+        """The fewest sections that the model takes."""
+        return max(2, int(self.settings.smallest[0]))
+
+    @property
+    def section_stride(self) -> int:
+        """The grid of the model's poolings along z."""
+        return max(1, int(self.settings.step[0]))
+
+    @property
+    def section_halo(self) -> int:
+        """As `halo`, along z."""
+        margin = int(self.settings.lost[0] + self.settings.margin[0])
+        return -(-margin // self.section_stride) * self.section_stride
+
+
 UNTRAINABLE = (
     "The model is that of another program and cannot be trained: let it teach a network first "
     "(train --method taught)."
@@ -191,23 +240,24 @@ UNTRAINABLE = (
 
 
 def planes(output: Array, order: str) -> Array:
-    """An output with any axes as channels x rows x columns.
+    """An output with any axes as channels x sections x rows x columns.
 
     Raises:
         JobError: it has other axes, or several entries along another one.
     """
-    wanted = [axis for axis in order if axis in "cyx"]
-    others = tuple(i for i, axis in enumerate(order) if axis not in "cyx")
+    wanted = [axis for axis in order if axis in "czyx"]
+    others = tuple(i for i, axis in enumerate(order) if axis not in "czyx")
     if output.ndim != len(order) or any(output.shape[i] != 1 for i in others):
         raise JobError(
             f"The model returns an output of {' x '.join(map(str, output.shape))} where its "
             f"description says '{order}': choose another model."
         )
     squeezed = output.squeeze(others)
-    if "c" not in wanted:
-        squeezed = squeezed[None]
-        wanted.insert(0, "c")
-    return squeezed.transpose([wanted.index(axis) for axis in "cyx"])
+    for axis in "cz":
+        if axis not in wanted:
+            squeezed = squeezed[None]
+            wanted.insert(0, axis)
+    return squeezed.transpose([wanted.index(axis) for axis in "czyx"])
 
 
 def _length(size: int, smallest: int, step: int, lost: int) -> int:
