@@ -13,6 +13,7 @@ import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -217,6 +218,16 @@ def test_if_one_runs_out_of_memory_both_go_on_with_smaller_parts(learnable, seco
     assert len(notices) == 1
     assert "going on with 1 patches at a time" in notices[0]
     assert second.learnt() == hash_of(first.method)
+
+
+def test_a_step_is_not_repeated_by_one_alone(learnable, second, as_first):
+    """Where memory is lacking for the optimiser, which the other one has not noticed."""
+    first = as_first(job_of(learnable, "source_only", steps=1))
+    first.optimiser.step = Mock(side_effect=torch.OutOfMemoryError("full"))
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        list(fit(first))
+    assert first.micro_batches == 1
+    assert len(second.learnt()) == 64
 
 
 def test_losses_that_differ_between_devices_are_refused(learnable, second, as_first):

@@ -19,7 +19,7 @@ from napari_emda.sampling.patches import Batch
 from napari_emda.training.between_steps import look_out, save, select, validate
 from napari_emda.training.memory import halve
 from napari_emda.training.phases import Phases
-from napari_emda.training.ranks import RankLost
+from napari_emda.training.ranks import OutOfMemoryTogether, RankLost
 from napari_emda.training.stopping import save_soon, select_soon, soon
 from napari_emda.training.trainer import Training
 
@@ -225,8 +225,11 @@ def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Ite
         try:
             meter.add(training.step(batch, step))
             return
+        except OutOfMemoryTogether:
+            pass
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            # One of several devices cannot repeat a step alone.
+            if training.ranks is not None or not is_out_of_memory(error):
                 raise
         # Outside of the handler: its traceback keeps the tensors of the failed step alive.
         torch.cuda.empty_cache()

@@ -39,6 +39,10 @@ class RankLost(JobError):
     """Another of the ranks has ended."""
 
 
+class OutOfMemoryTogether(torch.OutOfMemoryError):
+    """One of the ranks has run out of memory, and all know it: they may repeat the step."""
+
+
 class Ranks:
     """The ranks that train together, as one of them sees them.
 
@@ -79,7 +83,7 @@ class Ranks:
         Raises:
             RankLost: another rank has ended. The module is as before.
             JobError: the losses or the gradients of the ranks are not the same ones.
-            torch.OutOfMemoryError: one of the ranks has run out of memory.
+            OutOfMemoryTogether: one of the ranks has run out of memory.
         """
         self._start_together(module)
         changes = BufferChanges(module)
@@ -128,7 +132,7 @@ class Ranks:
         with _lost():
             dist.all_gather(all_ranks, own)
         if any(bool(failed) for failed, _ in all_ranks):
-            raise torch.OutOfMemoryError(failure or "The memory of another device is full.")
+            raise OutOfMemoryTogether(failure or "Another device is out of memory.")
         if len({int(other) for _, other in all_ranks}) > 1:
             raise JobError(
                 "The method has other losses, or teaches other weights, on each device: train it "
