@@ -15,6 +15,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import EmdaError
 from napari_emda.events import TileDone
+from napari_emda.inference.checkpoint import load_method
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.foreign_model import convert
@@ -277,3 +278,17 @@ def test_torchscript_runs_only_after_the_user_has_allowed_that_file(
     assert loaded
     status, _, err = call("allow", write(tmp_path / "b.zip"))
     assert status == 2 and "there is nothing to allow" in err
+
+
+def test_a_model_s_file_that_lies_is_refused_too(tmp_path):
+    path = tmp_path / "m.safetensors"
+    convert(write(tmp_path / "a.zip"), path, LeftOpen(), 8.0)
+    header, method = load_method(path)
+    # A project from somebody else may hold another content.
+    content = onnx_model(external=True)
+    method.network.content = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    with pytest.raises(EmdaError, match="keeps weights in other files"):
+        method.network(torch.zeros(1, 1, 16, 16))
+    for change in ({"order": "bcyy"}, {"order": "bcz"}, {"smallest": [0, 16, 16]}, {"size": -1}):
+        with pytest.raises(EmdaError):
+            header.network.model_copy(update={"settings": header.network.settings | change}).build()

@@ -17,7 +17,6 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.nn.network import NetworkConfig
 from napari_emda.nn.networks.fixed import Fixed, Fixed3d, planes
-from napari_emda.nn.runtime import check_onnx
 from napari_emda.project.foreign_package import ForeignPackage, LeftOpen, read_package
 from napari_emda.settings.requirements import FIXED
 from napari_emda.settings.training import TrainSettings
@@ -55,8 +54,6 @@ def convert(
         OSError: a file cannot be read or written.
     """
     package = read_package(path)
-    if package.kind == "onnx":
-        check_onnx(package.weights)
     tried = _network(package, channels=(0,))
     answer = _tested(package, tried)
     channels, classes, notices = _classes(package, answer, left_open)

@@ -104,6 +104,8 @@ def _onnx(content: bytes, device: str) -> Runtime:
         import onnxruntime
     except ImportError:
         raise _not_installed() from None
+    # Here and not where a package is read: a project from somebody else holds models, too.
+    check_onnx(content)
     options = onnxruntime.SessionOptions()
     # Errors come as exceptions; warnings about a model's graph help nobody here.
     options.log_severity_level = 4

@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from napari_emda.data.processing import Step, applied
-from napari_emda.errors import JobError
+from napari_emda.errors import JobError, SettingsError
 from napari_emda.nn.network import Network, networks
 from napari_emda.nn.runtime import Array, Runtime, open_runtime
 from napari_emda.nn.stacks import Stacked
@@ -22,6 +22,18 @@ from napari_emda.settings import base
 
 # Largest side and step of what a model takes, as `project.package_axes` reads them.
 _LARGEST_SIDE = 4096
+
+
+def _check_axes(order: str) -> str:
+    """ValueError unless there are rows and columns, and each axis once."""
+    if not {"y", "x"} <= set(order) <= set("bcitzyx") or len(set(order)) < len(order):
+        raise ValueError("the axes are not those of an image")
+    return order
+
+
+_Axes = Annotated[str, Field(max_length=7), AfterValidator(_check_axes)]
+_Length = Annotated[int, Field(ge=1, le=_LARGEST_SIDE)]
+_Lengths = tuple[_Length, _Length, _Length]
 _Side = Annotated[int, Field(ge=0, le=_LARGEST_SIDE)]
 Sides = tuple[_Side, _Side, _Side]
 """Numbers along z, y, x."""
@@ -56,15 +68,15 @@ class Fixed(Network):
         kind: Literal["onnx", "torchscript"] = "onnx"
         sha256: str = Field("", max_length=64, description="Of the content.")
         size: int = Field(0, ge=0, le=2**31, description="Bytes of the content.")
-        order: str = Field("bcyx", max_length=6, description="Axes of the image.")
-        output_order: str = Field("bcyx", max_length=6, description="Axes of the output.")
-        smallest: Sides = Field((1, 64, 64), description="Least length along z, y, x.")
+        order: _Axes = Field("bcyx", description="Axes of the image.")
+        output_order: _Axes = Field("bcyx", description="Axes of the output.")
+        smallest: _Lengths = Field((1, 64, 64), description="Least length along z, y, x.")
         step: Sides = Field((0, 0, 0), description="Lengths may grow by it; 0 for one size only.")
         lost: Sides = Field((0, 0, 0), description="Pixels lost at each edge.")
         margin: Sides = Field((0, 0, 0), description="More pixels that are not used there.")
         before: tuple[Step, ...] = Field((), description="Steps before the network.")
         after: tuple[Step, ...] = Field((), description="Steps after it.")
-        channels: tuple[int, ...] = Field(
+        channels: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(
             (0,), max_length=255, description="Channel of each class but the background."
         )
 
@@ -77,6 +89,8 @@ class Fixed(Network):
     ) -> None:
         super().__init__(classes, settings, channels, section_ratio)
         s = self.settings
+        if len(s.channels) + 1 != classes:
+            raise SettingsError("The channels are those of other classes: use another model.")
         # In place of weights: the file of the model. `Predictor` has no use for gradients.
         self.content: Tensor
         self.register_buffer("content", torch.zeros(s.size, dtype=torch.uint8))
@@ -166,7 +180,13 @@ class Fixed(Network):
         result = np.zeros((len(s.channels), *sizes), np.float32)
         for corner in product(*starts):
             seen = around[tuple(slice(a, a + n) for a, n in zip(corner, lengths, strict=True))]
-            output = self.answer(seen)[list(s.channels)]
+            output = self.answer(seen)
+            if max(s.channels) >= len(output):
+                raise JobError(
+                    f"The model returns {len(output)} channels, and channel {max(s.channels)} is "
+                    "asked for (counted from 0): use another model."
+                )
+            output = output[list(s.channels)]
             # A window at an edge keeps its margin there; that of others is written over.
             first = [margin * (a > 0) for a, margin in zip(corner, s.margin, strict=True)]
             stop = [
