@@ -61,10 +61,6 @@ class Taught(Method):
         losses["taught"] = taught_loss(logits, *_answers(patches))
         return losses
 
-    def recorded_stage(self, progress: float) -> str | None:
-        """None: answers are not part of a recorded batch."""
-        return None
-
 
 def _answers(patches: Patches) -> tuple[Tensor, Tensor]:
     """Probabilities B x C x H x W that are taught, and the weight of each pixel, B x H x W.
