@@ -187,6 +187,39 @@ def test_a_target_without_annotations_is_sampled_uniformly():
 # -- balance ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def bordered():
+    """A labelled volume, three eighths of which are a constant border without objects."""
+    image = np.random.default_rng(0).normal(100, 10, (6, 160, 160)).astype(np.float32)
+    labels = (np.random.default_rng(1).random(image.shape) < 0.2).astype(np.uint8)
+    image[:, :, :60] = 255
+    labels[:, :, :60] = 0
+    return Volume("source", image, "source", VoxelGrid(SPACING), labels=labels)
+
+
+def test_class_shares_are_those_of_tissue(bordered):
+    assert bordered.labels.mean() == pytest.approx(0.125, abs=0.005)
+    shares = PatchSampler([bordered], 32, 1).prior("source", 2)
+    assert shares[1] == pytest.approx(0.2, abs=0.01)
+    blank = replace(bordered, image=np.where(bordered.image == 255, 100.5, bordered.image))
+    varied = replace(blank, image=blank.image + np.arange(160, dtype=np.float32) / 100)
+    without = PatchSampler([varied], 32, 1).prior("source", 2)
+    assert without[1] == pytest.approx(bordered.labels.mean(), abs=1e-9)
+
+
+def test_what_is_measured_anywhere_is_tissue_for_the_most_part(bordered):
+    sampler = PatchSampler([replace(bordered, domain="target", labels=None)], 32, 4)
+    grey = float(sampler.padding("target")[0])
+    padded = [
+        float((np.abs(patch[0].numpy() - grey) < 1e-4).mean())
+        for index in range(8)
+        for patch in sampler.anywhere("target", index).image
+    ]
+    assert np.mean(padded) < 0.05
+    again = sampler.anywhere("target", 3).image
+    assert torch.equal(again, sampler.anywhere("target", 3).image)
+
+
 def rare(shape=(4, 160, 160)):
     """Labels with 36 pixels of foreground."""
     labels = np.zeros(shape, np.uint8)

@@ -11,13 +11,14 @@ from scipy.special import log_softmax
 from scipy.stats import gmean
 from sklearn.metrics import cohen_kappa_score
 
+from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone, result_of
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
-from napari_emda.inference.predictor import Predictor, smoothed_along_z
+from napari_emda.inference.predictor import Predictor, predict_box, smoothed_along_z
 from napari_emda.methods.base import Postprocessing
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.project.run_folder import RunFolder
@@ -204,6 +205,20 @@ def test_the_target_gets_the_shares_of_the_source(tmp_path):
     assert not calibrated(volume.image, Postprocessing(prior_strength=1.0), prior=())[
         0
     ].network.offset.any()
+
+
+@pytest.mark.parametrize("border", [-30.0, 30.0])
+def test_constant_borders_count_for_no_class(border, tmp_path):
+    """Neither where the network takes them for background nor where for an object."""
+    image = normal(8, 96, 96)
+    image[:, :, :40] = border
+    volume = target(image)
+    model, _ = calibrated(image, Postprocessing(prior_strength=1.0))
+    list(predict(model, volume, PredictSettings(flips="off"), RunFolder(tmp_path)))
+    stored = StoredPrediction(RunFolder(tmp_path), "v").probabilities[0]
+    assert (stored[:, :, 40:] > 127).mean() == pytest.approx(0.1, abs=0.01)
+    box = Box((3, 0, 0), (4, 96, 96))
+    assert np.array_equal(predict_box(model, volume, box)[0], stored[3])
 
 
 def test_a_training_moves_the_target_to_the_shares_that_were_measured(

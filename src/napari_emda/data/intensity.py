@@ -80,6 +80,11 @@ class Statistics:
     padding: tuple[float, ...] = ()
     kernel: Kernel = ()
 
+    @property
+    def border_greys(self) -> tuple[float, ...]:
+        """Grey values of all padding, in ascending order."""
+        return tuple(sorted({*self.padding, *[0.0] * self.padded}))
+
     def check(self) -> None:
         """Check values that come from a file.
 

@@ -112,7 +112,7 @@ def padding_in(volume: Volume, box: Box, greys: tuple[float, ...]) -> NDArray[np
     """Which voxels of a box are padding, (z, y, x).
 
     Args:
-        volume: at its own pixel size.
+        volume: at its own pixel size, or a part of one that is held at another.
         box: inside the volume.
         greys: of its padding, see `padding_of`.
     """
@@ -127,7 +127,7 @@ def padding_in(volume: Volume, box: Box, greys: tuple[float, ...]) -> NDArray[np
     marked = np.zeros(around.shape, bool)
     for grey in greys:
         for section, found in zip(image, marked, strict=True):
-            equal = section == np.float32(grey)
+            equal = is_padding(section, (grey,))
             if equal.any():
                 found |= _squares(equal)
     return marked[:, margin:-margin, margin:-margin]

@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_emda.data.box import Box
 from napari_emda.data.context import Context
 from napari_emda.data.intensity import Statistics
+from napari_emda.data.padding import padding_in
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
@@ -361,7 +362,8 @@ def predict_box(
         context: the sections that are seen with each one; by default that of the model.
 
     Returns:
-        255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns).
+        255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns); 0 in
+        padding.
     """
     view = Resampled(volume, predictor.header.pixel_size)
     weight = predictor.z_smoothing(volume)
@@ -375,4 +377,9 @@ def predict_box(
     probabilities = smoothed_along_z(
         predictor.probabilities(image, predictor.domain_of(volume), stacks), weight
     )
-    return foreground_bytes(finish_tile(view, tile, without_neighbours(tile, probabilities)))[0]
+    result = foreground_bytes(finish_tile(view, tile, without_neighbours(tile, probabilities)))[0]
+    # As in predictions: padding is background, and clusters have none.
+    if not predictor.header.finds_clusters:
+        greys = predictor.statistics_of(volume).padding
+        result[:, padding_in(volume, box, greys)[0]] = 0
+    return result

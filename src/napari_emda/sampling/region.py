@@ -7,11 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
 from napari_emda.data.context import Context
 from napari_emda.data.intensity import Statistics
+from napari_emda.data.padding import padding_and_rim
 from napari_emda.data.resampled import Resampled
 from napari_emda.objects.borders import Borders
+
+# Windows in which the share of padding is measured, and their side: a million pixels.
+_WINDOWS = 64
+_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,25 @@ class SamplingRegion:
     def read(self, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box with what is seen beside it, (z, channel, y, x)."""
         return self.context.read(self.view, self.statistics, box)
+
+    def padding(self, box: Box) -> NDArray[np.bool_]:
+        """Which pixels of a box inside the volume are padding or lie beside it, (z, y, x)."""
+        greys = self.statistics.border_greys
+        if not greys:
+            return np.zeros(box.shape, bool)
+        return np.stack([padding_and_rim(section, greys) for section in self.view.read(box)])
+
+    def tissue_share(self) -> float:
+        """Share of tissue among the pixels that are labelled as background, from 64 windows."""
+        if not self.statistics.border_greys:
+            return 1.0
+        background = 0
+        padded = 0
+        for box in spread(self.box, _WINDOWS, _SIDE):
+            labelled = self.view.read_labels(box) == 0
+            background += int(labelled.sum())
+            padded += int((labelled & self.padding(box)).sum())
+        return 1 - padded / background if background else 1.0
 
     def read_borders(self, box: Box) -> NDArray[np.int8]:
         """Codes of the borders of objects in a box, see `Borders.read`."""

@@ -21,6 +21,7 @@ from napari_emda.data.context import (
 )
 from napari_emda.data.domain_profile import DomainProfile
 from napari_emda.data.intensity import GreySample, Statistics, measure
+from napari_emda.data.padding import MOST_PADDING
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.spectrum import Spectrum, common_spectrum, kernel_to
 from napari_emda.data.spoilt_sections import spoilt_sections
@@ -34,6 +35,10 @@ from napari_emda.sampling.region import Place, SamplingRegion
 # Volumes of up to 1.5 GiB in all, at the common pixel size, are held in memory while training, so
 # that a small network is trained in 2 GiB. Larger ones are read patch by patch.
 MEMORY = 3 * 2**29
+
+# Patches that are drawn for one without much padding. Where three quarters of a volume are padding,
+# nine of ten such searches succeed.
+_DRAWS = 8
 
 
 class PatchSampler:
@@ -207,15 +212,18 @@ class PatchSampler:
         return tuple(
             float(region.statistics.standardise(np.full(1, grey, np.float32))[0])
             for region in self.regions(domain)
-            for grey in sorted({*region.statistics.padding, *[0.0] * region.statistics.padded})
+            for grey in region.statistics.border_greys
         )
 
     def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
-        """Fraction of each class among the labelled pixels of a domain; empty if there are none."""
+        """Fraction of each class among the labelled pixels of a domain; empty if there are none.
+
+        Padding, which is labelled as background at most, does not count.
+        """
         counts = np.zeros(classes)
         for region in self._regions.get(domain, []):
             for key, count in region.counts.items():
-                counts[key] += count
+                counts[key] += count * (region.tissue_share() if key == 0 else 1.0)
         return tuple((counts / counts.sum()).tolist()) if counts.sum() else ()
 
     def labelled(self, domain: Domain) -> bool:
@@ -307,6 +315,8 @@ class PatchSampler:
             index = int(rng.choice(len(regions), p=weights / weights.sum()))
             labelled = balanced and i < (size + 1) // 2
             box = self._box(regions[index], rng, labelled=labelled)
+            if not balanced:
+                box = self._of_tissue(regions[index], box, rng)
             sections = self._stack(regions[index], box.start[0], rng)
             places += [Place(index, box.in_sections(z, z + 1)) for z in sections]
         return places
@@ -335,6 +345,17 @@ class PatchSampler:
         if taught:
             patches = replace(patches, taught=torch.from_numpy(np.stack(taught)))
         return patches if borders is None else with_borders(patches, torch.from_numpy(borders))
+
+    def _of_tissue(self, region: SamplingRegion, box: Box, rng: np.random.Generator) -> Box:
+        """A patch, or one drawn in its place because more than a tenth of it is padding.
+
+        A network's statistics of padding say nothing of tissue.
+        """
+        boxes = {region.padding(box).mean(): box}
+        while min(boxes) > MOST_PADDING and len(boxes) < _DRAWS:
+            box = self._box(region, rng, labelled=False)
+            boxes[region.padding(box).mean()] = box
+        return boxes[min(boxes)]
 
     def _box(self, region: SamplingRegion, rng: np.random.Generator, *, labelled: bool) -> Box:
         low = np.array(region.box.start)

@@ -99,8 +99,10 @@ def agreement(classes: NDArray[np.int64], count: int) -> float:
         count: number of classes.
 
     Returns:
-        1 if all pixels agree, 0 if no more agree than by chance.
+        1 if all pixels agree, 0 if no more agree than by chance, or if there are none.
     """
+    if not classes.size:
+        return 0.0
     # Fractions of pixels by class in this section (rows) and in the next (columns).
     pairs = (
         np.bincount(count * classes[0] + classes[1], minlength=count**2).reshape(count, count)
@@ -208,12 +210,11 @@ def calibrate(
             sections.append(predicted[first - seen[0] : stop - seen[0]])
             done += 1
             yield Advanced(done, total)
-        predictions.append(_Predicted(region, box, torch.cat(sections)))
+        predictions.append(_Predicted.of(region, box, torch.cat(sections)))
     weight = 0.0
     consecutive = [predicted for predicted in predictions if predicted.has_neighbours]
     if postprocessing.z_smoothing and consecutive:
-        classes = [predicted.sections.argmax(1).cpu().numpy() for predicted in consecutive]
-        pairs = [np.stack([ids[:-1].ravel(), ids[1:].ravel()]) for ids in classes]
+        pairs = [predicted.pairs() for predicted in consecutive]
         kappa = agreement(np.concatenate(pairs, axis=1), network.classes)
         weight = WEIGHT * min(1.0, max(0.0, kappa) / _FULL_AGREEMENT)
         weight = 0.0 if weight < _MIN_WEIGHT else weight
@@ -221,6 +222,8 @@ def calibrate(
         # Smoothed first, as a volume will be: smoothing changes the shares.
         counted = torch.cat([predicted.counted(weight) for predicted in predictions], dim=1)
         pixels = counted.T.clamp_min(1e-6).log().cpu().numpy()
+        if not len(pixels):
+            return weight
         found = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
         shares = between(found, prior, postprocessing.prior_strength)
         network.offset.copy_(torch.from_numpy(offsets(pixels, shares)))
@@ -235,11 +238,26 @@ class _Predicted:
         region: where it lies.
         box: what counts.
         sections: probabilities of consecutive sections, B x C x H x W.
+        tissue: which of their pixels are no padding, B x H x W. The source's class shares are those
+            of tissue, and what a network says of a constant border counts for nothing.
     """
 
     region: SamplingRegion
     box: Box
     sections: Tensor
+    tissue: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, region: SamplingRegion, box: Box, sections: Tensor) -> _Predicted:
+        """From probabilities of the sections of a box and beside it."""
+        seen = box.in_sections(*_with_neighbours(region, box))
+        return cls(region, box, sections, ~region.padding(seen))
+
+    def pairs(self) -> NDArray[np.int64]:
+        """Class ids of pixels of tissue and of the same pixels in the next section, (2, pixels)."""
+        ids = self.sections.argmax(1).cpu().numpy()
+        both = self.tissue[:-1] & self.tissue[1:]
+        return np.stack([ids[:-1][both], ids[1:][both]])
 
     @property
     def has_neighbours(self) -> bool:
@@ -250,7 +268,10 @@ class _Predicted:
         """Probabilities of the pixels that count, C x N, smoothed along z."""
         smoothed = smoothed_along_z(self.sections, weight if self.has_neighbours else 0.0)
         first = self.box.start[0] - _with_neighbours(self.region, self.box)[0]
-        return smoothed[first : first + self.box.shape[0]].transpose(0, 1).flatten(1)
+        counted = slice(first, first + self.box.shape[0])
+        pixels = smoothed[counted].transpose(0, 1).flatten(1)
+        tissue = self.tissue[counted].ravel()
+        return pixels if tissue.all() else pixels[:, torch.from_numpy(tissue).to(pixels.device)]
 
 
 def _with_neighbours(region: SamplingRegion, box: Box) -> tuple[int, int]:
