@@ -2,13 +2,16 @@ r"""Plays first hours in a real viewer, by clicks and keys alone, and takes the 
 
     xvfb-run -a -s "-screen 0 1366x768x24" python -m docs.make_screenshots
     xvfb-run -a -s "-screen 0 1024x768x24" python -m docs.make_screenshots --size 1024 768
+    xvfb-run -a -s "-screen 0 1366x768x24" python -m docs.make_screenshots \
+        --story phantom --chapters 6 --film --to FOLDER
     xvfb-run -a python -m docs.make_screenshots --story lucchi --data DATA --to FOLDER
 
 The stories: ``phantom`` (what ``napari-emda demo`` opens), ``own`` (one's own TIFFs, without voxel
 size and with the mask opened as an image), ``no-labels``, and ``objects`` (going through the
 objects of a prediction). ``lucchi`` is the last one on real data, whose pictures are not of the
 project: DATA holds lucchi/, see docs/benchmark-few-labels.md. A picture is called after its story,
-step and size. Clicks and seconds are printed for each step; keys count apart from clicks.
+step and size; with ``--film``, the story also becomes an animated one. Clicks and seconds are
+printed for each step; keys count apart from clicks.
 
 The hidden truth of the phantom decides what is painted and which clusters are clicked. Trainings
 are short: the pictures show the way, not what the methods can do.
@@ -25,6 +28,7 @@ from pathlib import Path
 
 from napari.settings import get_settings
 
+from docs.stories.film import Film
 from docs.stories.no_labels import NoLabels
 from docs.stories.objects import LucchiObjects, PhantomObjects
 from docs.stories.own_files import OwnFiles
@@ -52,6 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--corrected", type=int, help="most patches to paint in a round, for a quick look"
     )
+    parser.add_argument("--film", action="store_true", help="make an animated picture, too")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder for the pictures")
     parser.add_argument("--play", choices=STORIES, help=argparse.SUPPRESS)
@@ -65,7 +70,10 @@ def main() -> None:
         story = STORIES[options.play](options.size, options.steps, options.to)
         story.most_corrected = options.corrected
         story.data = options.data
+        story.film = Film() if options.film else None
         story.play(options.chapters)
+        if story.film is not None:
+            story.film.save(options.to / f"{story.name}.gif")
         return
     for name in options.story:
         # A home of its own: the pictures show ~, napari starts as on the first day, and no folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QScrollArea, QTableView, QWidget
 from sklearn.metrics import jaccard_score
 
+from docs.stories.film import Film
 from docs.stories.painting import paint_truth
 from napari_emda._gui.data.layer_widgets import VoxelSize
 from napari_emda._gui.dock import Dock, make_dock
@@ -28,6 +30,8 @@ from tests.viewer.hands import Hands, drop, press_mouse
 PATIENCE = 1200
 # Colours of a picture: a third of its size, and no difference to the eye.
 COLOURS = 256
+# For which a picture is seen in a film: enough to see what is new.
+SECONDS = 1.6
 # Patches of a round that are corrected: enough to retrain, and painted in a few minutes.
 MOST_CORRECTED = 2
 
@@ -54,6 +58,7 @@ class Story:
         needs_data: whether it is about real volumes.
         most_corrected: patches of a round, None for as many as the story is about.
         data: folder of real volumes; None without any.
+        film: gets a frame for each picture, and more while a model is trained; None for no film.
     """
 
     name = ""
@@ -65,6 +70,7 @@ class Story:
         self.truth: Any = None
         self.data: Path | None = None
         self.most_corrected: int | None = None
+        self.film: Film | None = None
         self.clicks = self.keys = self.pictures = 0
         self.steps_done: list[tuple[str, int, int, float]] = []
         self.start_napari()
@@ -204,9 +210,20 @@ class Story:
         with Image.open(path) as picture:
             method = Image.Quantize.MAXCOVERAGE
             picture.convert("RGB").quantize(COLOURS, method=method).save(path, optimize=True)
+        if self.film is not None:
+            self.film.add(path, SECONDS)
         line = self.dock.guide.line
         print(f"{path.name} {picture.size} [{line.sentence.text()}] ({line.button.text()})")
         print(f"    {self.dock.notices.text()}")
+
+    def frame(self) -> None:
+        """Take a short frame for the film, which is no picture of its own."""
+        if self.film is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "frame.png"
+            self.viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+            self.film.add(path, SECONDS / 2)
 
     def idle(self, what: str) -> None:
         """Wait until the running job has ended."""
@@ -230,7 +247,15 @@ class Story:
         self.next(button)
         wait(lambda: self.output("preview") is not None, "the first preview is drawn")
         strips = (self.dock.train.strip, self.dock.annotate.retrain.strip)
-        wait(lambda: any(s.bar.value() > 0.6 * s.bar.maximum() > 0 for s in strips), "most is done")
+        for share in (0.1, 0.2, 0.4, 0.6) if self.film is not None else (0.6,):
+            wait(
+                lambda least=share: any(
+                    s.bar.value() > least * s.bar.maximum() > 0 for s in strips
+                ),
+                "most is done",
+            )
+            if share < 0.6:
+                self.frame()
         self.shot("training" if button == "Start" else "retraining")
         self.idle("the training ends")
 
