@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from numpy.typing import DTypeLike
 
 from napari_emda.data.array import Array
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.box import Box
 from napari_emda.data.cropped import Cropped
 from napari_emda.data.probabilities import ClassProbability
@@ -63,6 +64,7 @@ class Result:
         edits: of its objects.
         object_maps: contours and distances of the model, (2, z, y, x) uint8, read lazily; None if
             it learnt no objects.
+        runner: carries out the work on the blocks of the volume.
     """
 
     run: str
@@ -73,6 +75,7 @@ class Result:
     prediction: Array | None = None
     edits: CarriedEdits = field(default_factory=CarriedEdits)
     object_maps: Array | None = None
+    runner: BlockRunner = IN_TURN
 
     def in_box(self, box: Box) -> Result:
         """The same of a part of the volume, which keeps its place in space."""
@@ -114,13 +117,14 @@ class Result:
             class_id,
             volume.name,
             self.object_maps,
+            self.runner,
         )
         name = self.classes[class_id - 1]
         edits = self.edits.edits.get(name, ())
         if not edits:
             return (yield from search)
         found, _ = yield from stage(search, 0, 2)
-        extents = yield from stage(find_extents(found, volume.name), 1, 2)
+        extents = yield from stage(find_extents(found, volume.name, self.runner), 1, 2)
         objects = EditedObjects(found, extents)
         base = identity_of(self.edits.prediction, self.edits.clusters, settings, volume.name, name)
         probability = ClassProbability(self.probabilities, class_id)
@@ -269,6 +273,7 @@ def save_image(
     labels: bool = False,
     names: Sequence[str] = (),
     surfaces: Mapping[int, Surface] | None = None,
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone]:
     """Save (z, y, x) arrays with the voxel size of a volume; see `save_volume`."""
     yield from save_volume(
@@ -280,6 +285,7 @@ def save_image(
         labels=labels,
         names=names,
         surfaces=surfaces,
+        runner=runner,
     )
 
 

@@ -53,12 +53,13 @@ class MaskExporter(ImageExporter):
                     class_id,
                     volume.name,
                     volume.grid.sections_are_independent,
+                    result.runner,
                 )
                 objects, _ = yield from stage(search, class_id - 1, stages)
                 objects_by_class.append(objects)
             # Computed block by block as it is written: memory never holds the whole mask.
             mask = _FilteredMask(probabilities, self.settings.threshold, objects_by_class)
-            saving = save_image([mask], path, np.uint8, volume, labels=True)
+            saving = save_image([mask], path, np.uint8, volume, labels=True, runner=result.runner)
             yield from stage(saving, filtered_classes, stages)
 
 

@@ -70,7 +70,9 @@ class ObjectsExporter(ImageExporter):
             # The smallest type that holds all ids, so that ImageJ can open the file where possible.
             is_small = self.writer(path).small_ids and highest < 2**16
             dtype = np.uint16 if is_small else np.uint32
-            saving = save_image([objects], path, dtype, volume, labels=True, surfaces=surfaces)
+            saving = save_image(
+                [objects], path, dtype, volume, labels=True, surfaces=surfaces, runner=result.runner
+            )
             yield from stage(saving, passes - 1, passes)
 
     def _too_many(self, count: int) -> bool:

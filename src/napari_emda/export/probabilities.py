@@ -43,4 +43,6 @@ class ProbabilitiesExporter(ImageExporter):
         # Lazy views of single classes: memory holds a block of one of them at a time.
         channels = [ClassProbability(result.probabilities, k) for k in result.class_ids]
         names = [result.classes[k - 1] for k in result.class_ids]
-        yield from save_image(channels, path, np.uint8, result.volume, names=names)
+        yield from save_image(
+            channels, path, np.uint8, result.volume, names=names, runner=result.runner
+        )

@@ -44,6 +44,7 @@ class TableExporter(Exporter):
                 volume.grid,
                 ClassProbability(result.probabilities, class_id),
                 volume.name,
+                result.runner,
             )
             table = yield from stage(measurement, 1, 2)
             table["class"] = np.full(len(table["id"]), result.classes[class_id - 1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,34 +156,63 @@ def write_levels(
     Returns:
         The last event. It says "complete", so it waits until the image has its name.
     """
-    plan: list[tuple[int, Box]] = []
+    boxes = [
+        blocks(Box.whole(level.shape), block_shape(cast(Any, stored[0]), _voxels(number)))
+        for number, (level, stored) in enumerate(zip(levels, arrays, strict=True))
+    ]
+    total = sum(map(len, boxes))
+    done = 0
     for number, level in enumerate(levels):
-        stored: Any = arrays[number][0]
-        boxes = blocks(Box.whole(level.shape), block_shape(stored, _voxels(number)))
-        plan += [(number, box) for box in boxes]
-    for done, (number, box) in enumerate(plan, start=1):
-        for channel, array in enumerate(arrays[number]):
-            values = np.empty(box.shape, image.dtype)
+        finer = image.channels if number == 0 else arrays[number - 1]
+        step = level.step_from(levels[number - 1]) if number else None
+        work = _WriteBlock(finer, arrays[number], image.dtype, step, _voxels(number), image.labels)
+        items = [(box,) for box in boxes[number]]
+        with contextlib.closing(image.runner.map(work, items)) as results:
+            for box, _ in zip(boxes[number], results, strict=True):
+                done += 1
+                event = TileDone(
+                    volume=image.volume,
+                    box=level.in_finest(box, levels[0]).bounds,
+                    done=done,
+                    total=total,
+                )
+                if done < total:
+                    yield event
+    return event
+
+
+@dataclass(frozen=True)
+class _WriteBlock:
+    """Writes a box of whole chunks of a level.
+
+    Attributes:
+        sources: by channel; of the image, or the next finer level.
+        arrays: of the level, by channel.
+        dtype: of the file.
+        step: voxels of the source in one of the level, along z, y, x; None if it is the image.
+        voxels: that are read at once, at most.
+        labels: whether values are numbers, of which there is no mean.
+    """
+
+    sources: Sequence[Any]
+    arrays: Sequence[LevelArray]
+    dtype: np.dtype[Any]
+    step: tuple[int, int, int] | None
+    voxels: int
+    labels: bool
+
+    def __call__(self, box: Box) -> None:
+        for source, array in zip(self.sources, self.arrays, strict=True):
+            values = np.empty(box.shape, self.dtype)
             z, y, x = box.start
             # A box of chunks that are packed together may hold many blocks.
-            for part in blocks(box, _part_shape(box, _voxels(number))):
-                if number == 0:
-                    read = np.asarray(image.channels[channel][part.slices])
+            for part in blocks(box, _part_shape(box, self.voxels)):
+                if self.step is None:
+                    read = np.asarray(source[part.slices])
                 else:
-                    step = levels[number].step_from(levels[number - 1])
-                    fine = arrays[number - 1][channel]
-                    read = _reduced(fine, part, step, image.dtype, labels=image.labels)
+                    read = _reduced(source, part, self.step, self.dtype, labels=self.labels)
                 values[part.moved((-z, -y, -x)).slices] = read
             array.write(box, values)
-        event = TileDone(
-            volume=image.volume,
-            box=levels[number].in_finest(box, levels[0]).bounds,
-            done=done,
-            total=len(plan),
-        )
-        if done < len(plan):
-            yield event
-    return event
 
 
 def _voxels(number: int) -> int:

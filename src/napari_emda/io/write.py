@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from napari_emda.data.array import Array
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, listed
 from napari_emda.events import TileDone
@@ -80,6 +81,7 @@ def save_volume(
     labels: bool = False,
     names: Sequence[str] = (),
     surfaces: Mapping[int, Surface] | None = None,
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, None]:
     """Save one (z, y, x) array, or several as channels, in the format of the file's ending.
 
@@ -92,6 +94,7 @@ def save_volume(
         labels: whether values are numbers of classes or objects.
         names: of the channels.
         surfaces: of objects, for a format that takes them.
+        runner: writes the blocks, if the format lets several processes write.
 
     Yields:
         An event per section or block. If stopped, it removes the partial file.
@@ -104,7 +107,16 @@ def save_volume(
     if writer is None:
         raise DataError(f"'{path.name}' has no ending of an image: let it end in .tif or .zarr.")
     check_library(writer)
-    image = NewImage(channels, np.dtype(dtype), grid, volume, labels, names, surfaces or {})
+    image = NewImage(
+        channels,
+        np.dtype(dtype),
+        grid,
+        volume,
+        labels,
+        names,
+        surfaces or {},
+        runner if writer.by_many else IN_TURN,
+    )
     try:
         yield from writer.write(image, path)
     except OSError as error:

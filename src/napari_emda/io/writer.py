@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
@@ -43,6 +44,7 @@ class NewImage:
         labels: whether values are numbers of classes or objects, of which there is no mean.
         names: of the channels; empty if they have none.
         surfaces: of objects, by their number; for writers that take them.
+        runner: writes the blocks, for writers `by_many`.
     """
 
     channels: Sequence[Array]
@@ -52,6 +54,7 @@ class NewImage:
     labels: bool = False
     names: Sequence[str] = ()
     surfaces: Mapping[int, Surface] = field(default_factory=dict)
+    runner: BlockRunner = IN_TURN
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,6 +79,8 @@ class Writer(ABC):
     """Whether a file holds several channels."""
     takes_surfaces: ClassVar[bool] = False
     """Whether a file holds the surfaces of objects besides the image."""
+    by_many: ClassVar[bool] = False
+    """Whether several processes can write a result, each its own chunks."""
     small_ids: ClassVar[bool] = False
     """Whether numbers of objects take the smallest type that holds them, for the sake of ImageJ."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
@@ -21,6 +22,7 @@ from napari_emda.jobs.inputs import (
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.jobs.workers.pool import JobWorkers
 from napari_emda.project.job_files import ExportJob
 from napari_emda.project.project import Project
 from napari_emda.project.stored_calibration import described
@@ -35,14 +37,22 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     Raises:
         EmdaError: there is no such run, volume or class, or the file cannot be written.
     """
+    project = Project.open(job.project)
+    with JobWorkers(job.where, project.folder) as workers:
+        yield from _run(job, project, workers)
+
+
+def _run(job: ExportJob, project: Project, workers: JobWorkers) -> Iterator[Event]:
     cls = exporters[job.what]
     exporter = cls(cls.Settings.parse(job.settings))
-    project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)
     box = _box_of(job, volume, takes_box=cls.takes_box)
     # Everything that can be refused is refused before the prediction, which may take hours.
     path = project.claim(job.to, cls.suffixes(), overwrite=job.overwrite)
+    if job.where.elsewhere:
+        # Workers may have been started in another folder.
+        path = path.absolute()
     model = model_of(project, job)
     header = checkpoint.read_header(model)
     check_predicts(folder, header)
@@ -59,22 +69,26 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     predicting = next(plan)
     prediction = None
     object_maps = None
+    runner: BlockRunner = IN_TURN
     if cls.needs_prediction:
         yield predicting
         state = yield from ensure_predicted(
-            project, folder.name, volume.name, job.checkpoint, box, job.where
+            project, folder.name, volume.name, job.checkpoint, box, workers
         )
         stored = prediction_of(project, folder, volume.name, state)
         prediction = stored.reported
         object_maps = stored.object_maps
         yield from unused_maps(stored, exporter.settings)
+        runner = yield from workers.runner(volume, path.parent)
     yield next(plan)
     edits = CarriedEdits(
         {name: project.object_edits.of(volume.name, name) for name in classes},
         described(folder, volume.name),
         dict(outputs.cluster_names),
     )
-    result = Result(folder.name, model, volume, classes, class_ids, prediction, edits, object_maps)
+    result = Result(
+        folder.name, model, volume, classes, class_ids, prediction, edits, object_maps, runner
+    )
     if box is not None:
         result = result.in_box(box)
     yield from exporter.export(result, path, overwrite=job.overwrite)

@@ -17,7 +17,7 @@ from napari_emda.inference.origin import begun_with, origin_of_file, unusual
 from napari_emda.inference.predict import part_around, predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.identity import file_identity
-from napari_emda.jobs.workers.pool import open_workers
+from napari_emda.jobs.workers.pool import JobWorkers
 from napari_emda.project.job_files.base import ModelJob
 from napari_emda.project.packing.crops import remark_on_crops
 from napari_emda.project.predictions import Outputs, Prediction
@@ -26,7 +26,6 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.unchanged_prediction import UnchangedPrediction
 from napari_emda.settings.prediction import PredictSettings
-from napari_emda.settings.where import Where
 
 
 def check_writable(project: Project) -> None:
@@ -74,7 +73,7 @@ def ensure_predicted(
     volume: str,
     model: str = "selected",
     box: Box | None = None,
-    where: Where | None = None,
+    workers: JobWorkers | None = None,
 ) -> Generator[Event, None, tuple[int, ...]]:
     """Predict a volume with one of a run's models, unless the stored prediction is complete.
 
@@ -86,7 +85,7 @@ def ensure_predicted(
         volume: name of the volume.
         model: which of the run's models.
         box: a part of the volume that is enough.
-        where: the processes that predict, if anything is missing; by default this one.
+        workers: the processes that predict, if anything is missing; by default this one.
 
     Yields:
         A Notice if the stored prediction was made with other settings than the model asks for, or
@@ -121,12 +120,12 @@ def ensure_predicted(
             )
     wanted = None if box is None else part_around(opened, [box])
     settings = as_begun(settings, stored, path)
-    with open_workers(where or Where(), project.folder) as workers:
-        if workers is None:
-            predictor = Predictor.load(path, settings.device, settings.precision)
-        else:
-            predictor = yield from workers.load(path, settings)
-        yield from predict(predictor, opened, settings, folder, wanted)
+    others = None if workers is None else workers.open()
+    if others is None:
+        predictor = Predictor.load(path, settings.device, settings.precision)
+    else:
+        predictor = yield from others.load(path, settings)
+    yield from predict(predictor, opened, settings, folder, wanted)
     return stored.state
 
 

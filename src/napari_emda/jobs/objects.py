@@ -26,6 +26,7 @@ from napari_emda.jobs.inputs import (
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.jobs.workers.pool import JobWorkers
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.replay import replay, splitter
 from napari_emda.objects.table import Table
@@ -53,6 +54,11 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
         EmdaError: there is no such run, volume or class, or the project is read-only.
     """
     project = Project.open(job.project)
+    with JobWorkers(job.where, project.folder) as workers:
+        yield from _run(job, project, workers)
+
+
+def _run(job: ObjectsJob, project: Project, workers: JobWorkers) -> Iterator[Event]:
     folder = project.run(job.run)
     volume = volume_of(project, job)
     # Everything that can be refused is refused before the prediction, which may take hours.
@@ -71,8 +77,9 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     plan = phases(("Predicting", 1.0), ("Finding objects", 0.5))
     yield next(plan)
     state = yield from ensure_predicted(
-        project, folder.name, volume.name, job.checkpoint, None, job.where
+        project, folder.name, volume.name, job.checkpoint, None, workers
     )
+    runner = yield from workers.runner(volume, folder.path)
     yield next(plan)
     prediction = prediction_of(project, folder, volume.name, state)
     yield from unused_maps(prediction, job.settings)
@@ -87,7 +94,7 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     )
     path = folder.objects(volume.name)
     sources = [source for source in _sources(project) if source.name != volume.name]
-    found = yield from store_objects(path, description, prediction, volume.grid, sources)
+    found = yield from store_objects(path, description, prediction, volume.grid, sources, runner)
     numbers = {}
     sentences = []
     for class_id, name in description.classes.items():

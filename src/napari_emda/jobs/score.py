@@ -30,11 +30,11 @@ from napari_emda.jobs.inputs import (
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.jobs.workers.pool import JobWorkers
 from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
 from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
-from napari_emda.settings.where import Where
 
 
 def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
@@ -50,6 +50,11 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
         EmdaError: there is no such run or volume, or the labels do not fit it.
     """
     project = Project.open(job.project)
+    with JobWorkers(job.where, project.folder) as workers:
+        yield from _run(job, project, workers)
+
+
+def _run(job: ScoreJob, project: Project, workers: JobWorkers) -> Iterator[Event]:
     folder = project.run(job.run)
     truth, true_objects = _truth(project, job)
     box = Box.parse(job.box, truth.shape)
@@ -66,7 +71,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     plan = _plan(compares=compares)
     yield next(plan)
     state = yield from ensure_predicted(
-        project, folder.name, truth.name, job.checkpoint, box, job.where
+        project, folder.name, truth.name, job.checkpoint, box, workers
     )
     yield next(plan)
     prediction = prediction_of(project, folder, truth.name, state)
@@ -85,7 +90,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     if runs is not None and compares:
         yield next(plan)
         compared, sentence = yield from _compared(
-            project, runs[1], truth, box, scores["iou"], job.where
+            project, runs[1], truth, box, scores["iou"], workers
         )
         result |= compared
         text = f"{text} {sentence}"
@@ -157,10 +162,10 @@ def _scores(
 
 
 def _compared(
-    project: Project, baseline: str, truth: Volume, box: Box, iou: float, where: Where
+    project: Project, baseline: str, truth: Volume, box: Box, iou: float, workers: JobWorkers
 ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
     """Whether adapting helped, by the IoU of the run without adaptation; results and a sentence."""
-    state = yield from ensure_predicted(project, baseline, truth.name, box=box, where=where)
+    state = yield from ensure_predicted(project, baseline, truth.name, box=box, workers=workers)
     folder = project.run(baseline)
     probabilities = prediction_of(project, folder, truth.name, state).reported
     baseline_iou = score_volume(probabilities, truth.class_ids, project.classes, box)["iou"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -15,13 +17,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from napari_emda.data.array import Array, WritableArray
+from napari_emda.data.block_runner import IN_TURN, BlockRunner, Item
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.io.checked_store import CheckedStore
+from napari_emda.objects.by_block import Numbering, Renumber, each_block, lower_face, nothing
 from napari_emda.settings.objects import ObjectSettings
+
+T = TypeVar("T")
 
 # Ids are stored as uint32. The limit counts components before small ones are dropped.
 MOST_OBJECTS = 2**32 - 1
@@ -40,6 +46,8 @@ def find_objects(
     class_id: int = 1,
     volume: str = "",
     sections_are_independent: bool = False,
+    parts: WritableArray | None = None,
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, int]:
     """Number the connected components of a class.
 
@@ -51,13 +59,16 @@ def find_objects(
     Args:
         probabilities: (C - 1, Z, Y, X) uint8, channel c being class c + 1; read lazily.
         out: (Z, Y, X) uint32, overwritten; ids are consecutive from 1, 0 is background. It is
-            complete after the last event; until then it holds the ids of block components.
+            complete after the last event.
         threshold: see `ObjectSettings`, as the next two.
         minimum_size: in voxels.
         connectivity: 1, 2 or 3.
         class_id: the class whose objects are found, from 1.
         volume: name for the events.
         sections_are_independent: whether objects end with their section.
+        parts: as ``out``; takes the components of the blocks. By default ``out`` does, which a
+            runner that repeats calls cannot use.
+        runner: carries out the work on the blocks.
 
     Yields:
         An event per block, in three passes.
@@ -75,7 +86,14 @@ def find_objects(
     _check(probabilities, out, class_id)
     return (
         yield from _Components(
-            probabilities, out, settings, class_id, volume, sections_are_independent
+            probabilities,
+            out,
+            out if parts is None else parts,
+            settings,
+            class_id,
+            volume,
+            sections_are_independent,
+            runner,
         ).run()
     )
 
@@ -87,9 +105,13 @@ def find_objects_in(
     class_id: int = 1,
     volume: str = "",
     sections_are_independent: bool = False,
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
     """`find_objects` into a new zarr array in ``folder``; returns the array and its count."""
-    objects = ids_in(folder / f"{class_id}.zarr", probabilities.shape[1:])
+    shape = probabilities.shape[1:]
+    objects = ids_in(folder / f"{class_id}.zarr", shape)
+    before = folder / f"{class_id}-parts"
+    parts = ids_in(before, shape) if runner.may_repeat else None
     count = yield from find_objects(
         probabilities,
         objects,
@@ -99,7 +121,11 @@ def find_objects_in(
         class_id=class_id,
         volume=volume,
         sections_are_independent=sections_are_independent,
+        parts=parts,
+        runner=runner,
     )
+    if parts is not None:
+        shutil.rmtree(before)
     return objects, count
 
 
@@ -135,78 +161,61 @@ class _Components:
         self,
         probabilities: Array,
         out: WritableArray,
+        parts: WritableArray,
         settings: ObjectSettings,
         class_id: int,
         volume: str,
         sections_are_independent: bool,
+        runner: BlockRunner,
     ) -> None:
-        self.probabilities = probabilities
         self.out = out
         self.settings = settings
-        self.class_id = class_id
         self.volume = volume
+        self.runner = runner
         # Objects of independent sections are not joined along z.
         self.axes = (1, 2) if sections_are_independent else (0, 1, 2)
-        self.boxes = blocks(Box.whole(out.shape), block_shape(out))
+        self.label = _Label(probabilities, parts, settings, class_id, self.axes)
+        block = block_shape(out)
+        self.boxes = blocks(Box.whole(out.shape), block)
+        self.numbers = Numbering.of(parts, block)
         # Component 0 is the background; its size is never asked for.
         self.sizes = [np.zeros(1, np.int64)]
-        self.count = 0
         # The empty first entry lets a volume of one block be concatenated like any other.
         self.pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
 
     def run(self) -> Generator[TileDone, None, int]:
-        yield from self._pass(self._label, 0)
-        yield from self._pass(self._find_touching, 1)
+        boxes = [(box,) for box in self.boxes]
+        yield from self._pass(self.label, boxes, self._count, 0)
+        touching = _FindTouching(self.numbers, self.axes, self.settings.connectivity)
+        yield from self._pass(touching, boxes, self.pairs.append, 1)
         ids = self._final_ids()
-        yield from self._pass(lambda box: self._renumber(box, ids), 2)
+        found = [len(sizes) for sizes in self.sizes[1:]]
+        renumber = Renumber(self.numbers.parts, self.out)
+        items = self.numbers.renumbered(self.boxes, found, ids)
+        yield from self._pass(renumber, items, nothing, 2)
         return int(ids.max())
 
-    def _pass(self, work: Callable[[Box], None], number: int) -> Iterator[TileDone]:
-        block_count = len(self.boxes)
-        for done, box in enumerate(self.boxes, start=1 + number * block_count):
-            work(box)
-            yield TileDone(volume=self.volume, box=box.bounds, done=done, total=3 * block_count)
+    def _pass(
+        self, work: Callable[..., T], items: Sequence[Item], take: Callable[[T], None], number: int
+    ) -> Iterator[TileDone]:
+        yield from each_block(self.runner, work, items, take, self.volume, number, 3)
 
-    def _label(self, box: Box) -> None:
-        """Label one block; its ids continue those of the blocks before."""
-        block = np.asarray(self.probabilities[(slice(None), *box.slices)])
-        mask = class_ids(block, self.settings.threshold) == self.class_id
-        structure = ndimage.generate_binary_structure(3, self.settings.connectivity)
-        # Without z among the axes, voxels above and below are no neighbours.
-        structure[[0, 2]] &= 0 in self.axes
-        labels = np.empty(box.shape, np.uint32)
-        found = ndimage.label(mask, structure, output=labels)
+    def _count(self, sizes: NDArray[np.int64]) -> None:
+        """Number the components of the next block after those of the blocks before."""
         # Checked before adding, because uint32 would wrap around without a word.
-        if self.count + found > MOST_OBJECTS:
+        if self.numbers.count + len(sizes) > MOST_OBJECTS:
             raise DataError(
                 f"There are more than {MOST_OBJECTS} objects: choose a higher threshold."
             )
-        self.sizes.append(np.bincount(labels.ravel(), minlength=found + 1)[1:])
-        labels[mask] += np.uint32(self.count)
-        self.out[box.slices] = labels
-        self.count += found
-
-    def _find_touching(self, box: Box) -> None:
-        """Collect pairs of components that touch across the block's lower faces.
-
-        Two layers are read, one on each side of a face. They reach one voxel beyond it, for
-        neighbours across its edges and corners.
-        """
-        for axis in self.axes:
-            if box.start[axis] == 0:
-                continue  # the face lies on the border of the volume
-            face = _face(box, axis).clip(self.out.shape)
-            layers = np.moveaxis(np.asarray(self.out[face.slices]), axis, 0)
-            # The rows of a face across y or x are sections, which may be independent.
-            rows = int(0 in self.axes)
-            pairs = _neighbours(layers[0], layers[1], self.settings.connectivity, rows)
-            self.pairs.append(pairs)
+        self.numbers.add(self.boxes[len(self.sizes) - 1], len(sizes))
+        self.sizes.append(sizes)
 
     def _final_ids(self) -> NDArray[np.uint32]:
         """The final id of each block component: in order of first block, 0 if too small."""
         pairs = np.concatenate(self.pairs)
         links = (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1]))
-        graph = coo_array(links, shape=(self.count + 1, self.count + 1))
+        count = self.numbers.count + 1
+        graph = coo_array(links, shape=(count, count))
         object_of = connected_components(graph, directed=False)[1]
         sizes = np.bincount(object_of, np.concatenate(self.sizes))
         # The background is an object of size 0, so a minimum of one voxel drops it.
@@ -218,18 +227,52 @@ class _Components:
         ids[in_order] = np.arange(1, len(in_order) + 1)
         return ids[object_of]
 
-    def _renumber(self, box: Box, ids: NDArray[np.uint32]) -> None:
-        self.out[box.slices] = ids[np.asarray(self.out[box.slices])]
+
+@dataclass(frozen=True)
+class _Label:
+    """Pass 1: labels one block from 1; returns the voxels of its components."""
+
+    probabilities: Array
+    parts: WritableArray
+    settings: ObjectSettings
+    class_id: int
+    axes: tuple[int, ...]
+
+    def __call__(self, box: Box) -> NDArray[np.int64]:
+        block = np.asarray(self.probabilities[(slice(None), *box.slices)])
+        mask = class_ids(block, self.settings.threshold) == self.class_id
+        structure = ndimage.generate_binary_structure(3, self.settings.connectivity)
+        # Without z among the axes, voxels above and below are no neighbours.
+        structure[[0, 2]] &= 0 in self.axes
+        labels = np.empty(box.shape, np.uint32)
+        found = ndimage.label(mask, structure, output=labels)
+        self.parts[box.slices] = labels
+        return np.bincount(labels.ravel(), minlength=found + 1)[1:]
 
 
-def _face(box: Box, axis: int) -> Box:
-    """The layers on both sides of the lower face across ``axis``, one voxel wider elsewhere."""
-    start = [a - 1 for a in box.start]
-    stop = [b + 1 for b in box.stop]
-    stop[axis] = box.start[axis] + 1
-    z0, y0, x0 = start
-    z1, y1, x1 = stop
-    return Box((z0, y0, x0), (z1, y1, x1))
+@dataclass(frozen=True)
+class _FindTouching:
+    """Pass 2: pairs of components that touch across the block's lower faces.
+
+    Two layers are read, one on each side of a face. They reach one voxel beyond it, for neighbours
+    across its edges and corners.
+    """
+
+    numbers: Numbering
+    axes: tuple[int, ...]
+    connectivity: int
+
+    def __call__(self, box: Box) -> NDArray[np.int64]:
+        pairs = [np.empty((0, 2), np.int64)]
+        for axis in self.axes:
+            if box.start[axis] == 0:
+                continue  # the face lies on the border of the volume
+            face = lower_face(box, axis).clip(self.numbers.parts.shape)
+            layers = np.moveaxis(self.numbers.read(face), axis, 0)
+            # The rows of a face across y or x are sections, which may be independent.
+            rows = int(0 in self.axes)
+            pairs.append(_neighbours(layers[0], layers[1], self.connectivity, rows))
+        return np.concatenate(pairs)
 
 
 def _neighbours(

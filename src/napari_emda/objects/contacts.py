@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.probabilities import CERTAIN
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone
+from napari_emda.objects.by_block import each_block
 
 # Voxels between two objects across which they count as touching: what a missing section, or an
 # edge that the model has drawn through an object, leaves between its parts.
@@ -25,6 +27,8 @@ _BLOCK_VOXELS = 2**21
 
 # Keys of pairs (the lower id in the upper 32 bits), areas, and areas times probability.
 _Sums = tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64]]
+# Ids, and areas.
+_Faces = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,12 @@ class InsideContours(Lazy3D):
 
 
 def find_contacts(
-    objects: Array, count: int, grid: VoxelGrid, probability: Array, volume: str = ""
+    objects: Array,
+    count: int,
+    grid: VoxelGrid,
+    probability: Array,
+    volume: str = "",
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, Contacts]:
     """Find the contacts of objects; memory is bounded by a block and the number of contacts.
 
@@ -81,30 +90,58 @@ def find_contacts(
         grid: of the voxels.
         probability: (Z, Y, X) stored probability (uint8) of the objects' class.
         volume: name for the events.
+        runner: carries out the work on the blocks.
 
     Yields:
         An event per block.
     """
-    parts = [(np.empty(0, np.uint64), np.empty(0), np.empty(0))]
     surface = np.zeros(count + 1)
+    parts = [_no_sums()]
+
+    def add(found: tuple[_Sums, _Faces]) -> None:
+        pairs, (ids, areas) = found
+        surface[ids] += areas
+        # Most blocks have the pairs of blocks before: memory is bounded by the pairs.
+        parts[:] = [_summed([*parts, pairs])]
+
     boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
-    for done, box in enumerate(boxes, start=1):
-        wide = _with_gap(box, grid).clip(objects.shape)
-        ids = np.asarray(objects[wide.slices])
-        if ids.any():
-            stored = np.asarray(probability[wide.slices])
-            for axis in range(3):
-                if axis == 0 and grid.sections_are_independent:
-                    continue
-                area = math.prod(grid.spacing) / grid.spacing[axis]
-                _add_faces(surface, _moved(ids, box, axis, 1), area)
-                for gap in range(_GAP + 1):
-                    parts.append(_facing(ids, stored, box, axis, gap, area))
-            parts = [_summed(parts)]
-        yield TileDone(volume=volume, box=box.bounds, done=done, total=len(boxes))
+    work = _FindContacts(objects, grid, probability)
+    yield from each_block(runner, work, [(box,) for box in boxes], add, volume)
     keys, areas, seen = _summed(parts)
     pairs = np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
     return Contacts(pairs, areas, seen / np.maximum(areas, np.finfo(float).tiny), surface)
+
+
+def _no_sums() -> _Sums:
+    return np.empty(0, np.uint64), np.empty(0), np.empty(0)
+
+
+@dataclass(frozen=True)
+class _FindContacts:
+    """Finds the contacts in a block, and the areas of all faces of its voxels by object."""
+
+    objects: Array
+    grid: VoxelGrid
+    probability: Array
+
+    def __call__(self, box: Box) -> tuple[_Sums, _Faces]:
+        wide = _with_gap(box, self.grid).clip(self.objects.shape)
+        ids = np.asarray(self.objects[wide.slices])
+        pairs = [_no_sums()]
+        faces = [(np.empty(0, np.int64), np.empty(0))]
+        if ids.any():
+            stored = np.asarray(self.probability[wide.slices])
+            for axis in range(3):
+                if axis == 0 and self.grid.sections_are_independent:
+                    continue
+                area = math.prod(self.grid.spacing) / self.grid.spacing[axis]
+                faces += _faces(_moved(ids, box, axis, 1), area)
+                for gap in range(_GAP + 1):
+                    pairs.append(_facing(ids, stored, box, axis, gap, area))
+        owners, areas = map(np.concatenate, zip(*faces, strict=True))
+        objects, index = np.unique(owners, return_inverse=True)
+        sums = np.bincount(index, areas, len(objects)).astype(np.float64)
+        return _summed(pairs), (objects, sums)
 
 
 def _with_gap(box: Box, grid: VoxelGrid) -> Box:
@@ -125,16 +162,13 @@ def _moved(values: NDArray[Any], box: Box, axis: int, by: int) -> tuple[NDArray[
     return first, values[tuple(map(slice, start, stop))]
 
 
-def _add_faces(
-    surface: NDArray[np.float64],
-    neighbours: tuple[NDArray[Any], NDArray[Any]],
-    area: float,
-) -> None:
+def _faces(neighbours: tuple[NDArray[Any], NDArray[Any]], area: float) -> Iterator[_Faces]:
+    """Faces between different objects, for those on the one side and on the other."""
     first, second = neighbours
     differs = first != second
     for side in (first, second):
         ids, counts = np.unique(side[differs], return_counts=True)
-        surface[ids] += counts * area
+        yield ids.astype(np.int64), counts.astype(np.float64) * area
 
 
 def _facing(

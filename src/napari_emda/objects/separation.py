@@ -21,6 +21,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array, WritableArray
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.blocks import blocks, chunk_shape
 from napari_emda.data.box import Box
 from napari_emda.data.edges import padded
@@ -30,14 +31,16 @@ from napari_emda.events import TileDone, stage
 from napari_emda.objects import basins
 from napari_emda.objects.basins import Steps
 from napari_emda.objects.bulges import Bulges
+from napari_emda.objects.by_block import Numbering, Renumber, each_block, lower_face, nothing
 from napari_emda.objects.components import MOST_OBJECTS, find_objects_in, ids_in
 from napari_emda.settings.objects import SeparationSettings
 
 # Nearly cubes, unlike the blocks of other work: the surroundings that are read with a block have
 # less volume. 4 Mvoxel, 100 MiB with all that is computed for them.
 _BLOCK = (64, 256, 256)
-# Voxels around a block: its neighbours point into it, and need the heights of theirs.
-_RIM = 2
+
+_Passes = tuple[NDArray[np.uint64], NDArray[np.float32]]
+"""Pairs of bulges and the heights of their passes, see `napari_emda.objects.basins.passes`."""
 
 
 def separate(
@@ -49,6 +52,8 @@ def separate(
     minimum_size: int = 0,
     maps: Array | None = None,
     volume: str = "",
+    parts: WritableArray | None = None,
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, int]:
     """Separate connected objects at their necks, and at contours if there are maps of them.
 
@@ -65,9 +70,12 @@ def separate(
         maps: contours and distances that a network predicts, (2, Z, Y, X) uint8, read lazily
             (`napari_emda.project.stored_prediction`); None to measure distances in the objects.
         volume: name for the events.
+        parts: as ``out``; takes the bulges of the blocks. By default ``out`` does, which a runner
+            that repeats calls cannot use.
+        runner: carries out the work on the blocks.
 
     Yields:
-        An event per block, in two passes.
+        An event per block, in three passes.
 
     Returns:
         The number of objects.
@@ -75,15 +83,37 @@ def separate(
     Raises:
         DataError: voxels are too long, or there are more bulges than uint32 can number.
     """
-    separation = _Separation(objects, out, grid, maps)
-    boxes = blocks(Box.whole(objects.shape), _block_shape(objects))
-    for done, box in enumerate(boxes, start=1):
-        separation.find(box)
-        yield TileDone(volume=volume, box=box.bounds, done=done, total=2 * len(boxes))
-    ids = separation.bulges.joined(neck, minimum_size)
-    for done, box in enumerate(boxes, start=1 + len(boxes)):
-        out[box.slices] = ids[np.asarray(out[box.slices])]
-        yield TileDone(volume=volume, box=box.bounds, done=done, total=2 * len(boxes))
+    parts = out if parts is None else parts
+    steps = Steps.of(grid.spacing, grid.sections_are_independent)
+    block = _block_shape(objects)
+    boxes = blocks(Box.whole(objects.shape), block)
+    numbers = Numbering.of(parts, block)
+    bulges = Bulges()
+    found: list[int] = []
+
+    def add(more: _Found) -> None:
+        count = len(more.heights)
+        if numbers.count + count > MOST_OBJECTS:
+            raise DataError(
+                f"There are more than {MOST_OBJECTS} parts of objects: choose a higher threshold."
+            )
+        bulges.add(more.heights, more.positions, more.sizes)
+        bulges.add_passes(*more.passes_after(numbers.count))
+        numbers.add(boxes[len(found)], count)
+        found.append(count)
+
+    def join(links: NDArray[np.uint32], passes: _Passes) -> None:
+        bulges.link(*links)
+        bulges.add_passes(*passes)
+
+    items = [(box,) for box in boxes]
+    find = _FindBulges(objects, maps, parts, steps)
+    yield from each_block(runner, find, items, add, volume, 0, 3)
+    meet = _FindMeeting(objects, maps, numbers, steps)
+    yield from each_block(runner, meet, items, lambda both: join(*both), volume, 1, 3)
+    ids = bulges.joined(neck, minimum_size)
+    renumber = numbers.renumbered(boxes, found, ids)
+    yield from each_block(runner, Renumber(parts, out), renumber, nothing, volume, 2, 3)
     return int(ids.max())
 
 
@@ -95,6 +125,7 @@ def find_separate_objects_in(
     class_id: int = 1,
     volume: str = "",
     maps: Array | None = None,
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
     """Number the objects of a class, and separate those that touch if the settings say so.
 
@@ -106,6 +137,7 @@ def find_separate_objects_in(
         class_id: the class whose objects are found, from 1.
         volume: name for the events.
         maps: contours and distances, see `separate`; None if the model predicts none.
+        runner: carries out the work on the blocks.
 
     Returns:
         The ids, (z, y, x) uint32, and the number of objects.
@@ -114,13 +146,14 @@ def find_separate_objects_in(
     if not settings.separate:
         return (
             yield from find_objects_in(
-                folder, probabilities, settings, class_id, volume, independent
+                folder, probabilities, settings, class_id, volume, independent, runner
             )
         )
     before = folder / "connected"
-    search = find_objects_in(before, probabilities, settings, class_id, volume, independent)
+    search = find_objects_in(before, probabilities, settings, class_id, volume, independent, runner)
     connected, _ = yield from stage(search, 0, 2)
     objects = ids_in(folder / f"{class_id}.zarr", connected.shape)
+    parts = ids_in(folder / "bulges", connected.shape) if runner.may_repeat else None
     separation = separate(
         connected,
         objects,
@@ -129,9 +162,13 @@ def find_separate_objects_in(
         minimum_size=settings.minimum_size,
         maps=maps,
         volume=volume,
+        parts=parts,
+        runner=runner,
     )
     count = yield from stage(separation, 1, 2)
     shutil.rmtree(before)
+    if parts is not None:
+        shutil.rmtree(folder / "bulges")
     return objects, count
 
 
@@ -144,122 +181,196 @@ def _block_shape(objects: Array) -> tuple[int, int, int]:
     return z, y, x
 
 
-class _Separation:
-    """The bulges of the blocks so far.
+@dataclass
+class _Heights:
+    """Heights of objects around a place, see `napari_emda.objects.basins.heights`.
 
-    A block is joined to those around it that came before. Their ids are read from ``out``.
+    Attributes:
+        objects: of a whole volume.
+        maps: contours and distances, see `separate`.
+        steps: of the voxels.
+        reach: how far voxels are read at first. Objects of a volume are of one kind: what one place
+            needs, others need, too.
     """
 
-    def __init__(
-        self, objects: Array, out: WritableArray, grid: VoxelGrid, maps: Array | None
-    ) -> None:
-        self.objects = objects
-        self.maps = maps
-        self.out = out
-        self.steps = Steps.of(grid.spacing, grid.sections_are_independent)
-        self.bulges = Bulges()
-        # Objects of a volume are of one kind: what one block needs, others need, too.
-        self.reach = basins.FIRST_REACH
+    objects: Array
+    maps: Array | None
+    steps: Steps
+    reach: int = basins.FIRST_REACH
 
-    def find(self, box: Box) -> None:
-        """Find the bulges of a block, and what joins them to those of blocks before."""
-        if not np.any(self.objects[box.slices]):
-            return
-        block = self._read(box)
-        targets = basins.pointers(block.ids, block.heights, block.voxels, self.steps)
-        found = block.number(targets, self.bulges.count)
-        if self.bulges.count + len(found) > MOST_OBJECTS:
-            raise DataError(
-                f"There are more than {MOST_OBJECTS} parts of objects: choose a higher threshold."
-            )
-        sizes = np.bincount(block.basins[block.core].ravel())[self.bulges.count + 1 :]
-        self.bulges.add(block.heights.ravel()[found], block.positions(found), sizes)
-        self.bulges.link(*block.links(targets))
-        self.bulges.add_passes(
-            *basins.passes(block.ids, block.heights, block.basins, block.voxels, self.steps)
-        )
-        self.out[box.slices] = block.basins[block.core]
+    def read(self, box: Box) -> tuple[Box, NDArray[np.uint32], NDArray[np.float32]]:
+        """The part of a box that lies in the volume, and ids and heights in the whole box.
 
-    def _read(self, box: Box) -> _Block:
-        around = _around(box, _RIM)
-        inside = around.clip(self.objects.shape)
-        if not self.steps.sides[0]:
-            # What other images hold does not matter.
-            inside = Box((box.start[0], *inside.start[1:]), (box.stop[0], *inside.stop[1:]))
+        Outside of the volume both are 0.
+        """
+        inside = box.clip(self.objects.shape)
         ids, heights, reach = basins.heights(self.objects, inside, self.steps, self.reach)
         self.reach = max(self.reach, reach)
         if self.maps is not None:
             heights = basins.lowered(heights, self.maps, inside)
-        # A copy: the ids of the block are written into it.
-        before = np.array(self.out[inside.slices])
-        arrays = (padded(values, inside, around, 0) for values in (ids, heights, before))
-        shape = np.asarray(self.objects.shape)
-        return _Block(box, shape, *map(np.ascontiguousarray, arrays))
+        return (
+            inside,
+            np.ascontiguousarray(padded(ids, inside, box, 0)),
+            np.ascontiguousarray(padded(heights, inside, box, 0)),
+        )
 
 
-def _around(box: Box, by: int) -> Box:
-    z0, y0, x0 = (a - by for a in box.start)
-    z1, y1, x1 = (b + by for b in box.stop)
-    return Box((z0, y0, x0), (z1, y1, x1))
+@dataclass(frozen=True)
+class _Found:
+    """The bulges in a block, numbered from 1.
+
+    Attributes:
+        heights: of their tops.
+        positions: of their tops in the volume, as flat indices.
+        sizes: in voxels.
+        pairs: that meet in the block, see `napari_emda.objects.basins.passes`.
+        levels: of their passes.
+    """
+
+    heights: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    pairs: NDArray[np.uint64]
+    levels: NDArray[np.float32]
+
+    def passes_after(self, count: int) -> _Passes:
+        """The passes, if the first bulge has the number ``count`` + 1."""
+        both = np.uint64(count) << np.uint64(32) | np.uint64(count)
+        return self.pairs + both, self.levels
+
+
+_NOTHING = _Found(
+    np.empty(0, np.float32),
+    np.empty(0, np.int64),
+    np.empty(0, np.int64),
+    np.empty(0, np.uint64),
+    np.empty(0, np.float32),
+)
 
 
 @dataclass
-class _Block:
-    """A block with `_RIM` voxels around it on all sides.
+class _FindBulges:
+    """Pass 1: numbers the bulges in a block, as far as they lie in it."""
 
-    Attributes:
-        box: of the block itself.
-        shape: of the volume.
-        ids: of objects.
-        heights: of the voxels.
-        basins: ids of bulges: around the block those of blocks before, 0 where none was before.
-    """
-
-    box: Box
-    shape: NDArray[np.int64]
-    ids: NDArray[np.uint32]
-    heights: NDArray[np.float32]
-    basins: NDArray[np.uint32]
+    objects: Array
+    maps: Array | None
+    parts: WritableArray
+    steps: Steps
 
     def __post_init__(self) -> None:
-        self.core = (slice(_RIM, -_RIM),) * 3
-        near = np.zeros(self.ids.shape, bool)
-        near[1:-1, 1:-1, 1:-1] = True
-        self.voxels = np.flatnonzero(near & (self.ids > 0))
-        inside = np.zeros(self.ids.shape, bool)
-        inside[self.core] = True
-        self.in_core = inside.ravel()[self.voxels]
+        self._heights = _Heights(self.objects, self.maps, self.steps)
 
-    def number(self, targets: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Number the bulges in the block from ``count`` + 1.
+    def __call__(self, box: Box) -> _Found:
+        if not np.any(self.objects[box.slices]):
+            return _NOTHING
+        # Neighbours are pointed to.
+        around = _around(box)
+        _, ids, heights = self._heights.read(around)
+        core = box.moved(_back(around)).slices
+        inside = np.zeros(ids.shape, bool)
+        inside[core] = True
+        voxels = np.flatnonzero(inside & (ids > 0))
+        targets = basins.pointers(ids, heights, voxels, self.steps)
+        highest, numbers = _numbered(voxels, targets, ids.size)
+        found = np.zeros(ids.shape, np.uint32)
+        found.ravel()[voxels] = numbers
+        self.parts[box.slices] = found[core]
+        return _Found(
+            heights.ravel()[highest],
+            _positions(highest, ids.shape, around, self.objects.shape),
+            np.bincount(numbers)[1:],
+            *basins.passes(ids, heights, found, voxels, self.steps),
+        )
 
-        Returns:
-            Flat index of the highest voxel of each. Where the pointers leave the block, it is the
-            last one inside.
-        """
-        voxels = self.voxels[self.in_core]
-        place = np.full(self.ids.size, -1, np.int64)
-        place[voxels] = np.arange(len(voxels))
-        inner = place[targets[self.in_core]]
-        ends = basins.tops(np.where(inner < 0, np.arange(len(voxels)), inner))
-        highest, numbers = np.unique(ends, return_inverse=True)
-        self.basins.ravel()[voxels] = count + 1 + numbers
-        return voxels[highest]
 
-    def positions(self, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Flat indices in the whole volume."""
-        place = np.stack(np.unravel_index(voxels, self.ids.shape)) - _RIM
-        z, y, x = place + np.asarray(self.box.start)[:, None]
-        _, rows, columns = self.shape
-        return np.asarray((z * rows + y) * columns + x)
+def _numbered(
+    voxels: NDArray[np.int64], targets: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Number the bulges in a block from 1.
 
-    def links(self, targets: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Pairs of bulges that are one, because pointers lead from one to the other.
+    Args:
+        voxels: flat indices of the voxels of the block that belong to objects.
+        targets: to which they point.
+        size: of the array that they lie in.
 
-        One of them may be of a block before: pointers lead out of the block as well as into it.
-        """
-        flat = self.basins.ravel()
-        inside = flat[self.voxels]
-        beyond = flat[targets]
-        crosses = (inside != beyond) & (inside > 0) & (beyond > 0)
-        return inside[crosses], beyond[crosses]
+    Returns:
+        Flat index of the highest voxel of each bulge, and the number of the bulge of each voxel.
+        Where the pointers leave the block, the highest voxel is the last one inside.
+    """
+    place = np.full(size, -1, np.int64)
+    place[voxels] = np.arange(len(voxels))
+    inner = place[targets]
+    ends = basins.tops(np.where(inner < 0, np.arange(len(voxels)), inner))
+    highest, numbers = np.unique(ends, return_inverse=True)
+    return voxels[highest], (numbers + 1).astype(np.uint32)
+
+
+def _positions(
+    voxels: NDArray[np.int64], shape: tuple[int, ...], box: Box, volume: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Flat indices in the whole volume of voxels of a box."""
+    z, y, x = np.stack(np.unravel_index(voxels, shape)) + np.asarray(box.start)[:, None]
+    return np.asarray((z * volume[1] + y) * volume[2] + x)
+
+
+@dataclass
+class _FindMeeting:
+    """Pass 2: what joins the bulges on both sides of the block's lower faces.
+
+    Returns pairs of bulges that are one because pointers lead from one to the other, and passes.
+    """
+
+    objects: Array
+    maps: Array | None
+    numbers: Numbering
+    steps: Steps
+
+    def __post_init__(self) -> None:
+        self._heights = _Heights(self.objects, self.maps, self.steps)
+
+    def __call__(self, box: Box) -> tuple[NDArray[np.uint32], _Passes]:
+        links = [np.empty((2, 0), np.uint32)]
+        pairs = [np.empty(0, np.uint64)]
+        levels = [np.empty(0, np.float32)]
+        for axis in range(3):
+            is_apart = axis == 0 and not self.steps.sides[0]
+            if box.start[axis] == 0 or is_apart:
+                continue
+            near = lower_face(box, axis)
+            if not np.any(self.objects[near.clip(self.objects.shape).slices]):
+                continue
+            crossing, (some, heights) = self._across(near)
+            links.append(crossing)
+            pairs.append(some)
+            levels.append(heights)
+        both = basins.highest_by_pair(np.concatenate(pairs), np.concatenate(levels))
+        return np.concatenate(links, axis=1), both
+
+    def _across(self, near: Box) -> tuple[NDArray[np.uint32], _Passes]:
+        """The same of one face, with a voxel on each side of it and around it."""
+        around = _around(near)
+        inside, ids, heights = self._heights.read(around)
+        found = np.ascontiguousarray(padded(self.numbers.read(inside), inside, around, 0))
+        is_near = np.zeros(ids.shape, bool)
+        is_near[near.moved(_back(around)).slices] = True
+        voxels = np.flatnonzero(is_near & (ids > 0))
+        targets = basins.pointers(ids, heights, voxels, self.steps)
+        flat = found.ravel()
+        here, there = flat[voxels], flat[targets]
+        keys = here.astype(np.uint64) << np.uint64(32) | there
+        keys = np.unique(keys[(here != there) & (there > 0)])
+        links = np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)]).astype(np.uint32)
+        return links, basins.passes(ids, heights, found, voxels, self.steps)
+
+
+def _around(box: Box) -> Box:
+    """A box with a voxel more on all sides."""
+    z0, y0, x0 = (a - 1 for a in box.start)
+    z1, y1, x1 = (b + 1 for b in box.stop)
+    return Box((z0, y0, x0), (z1, y1, x1))
+
+
+def _back(box: Box) -> tuple[int, int, int]:
+    """The way from the volume into a box."""
+    z, y, x = (-start for start in box.start)
+    return z, y, x

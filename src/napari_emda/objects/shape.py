@@ -39,8 +39,18 @@ class Solidity:
 
     def add(self, mask: NDArray[np.bool_], start: tuple[int, int, int]) -> None:
         """Add the voxels of the object in a box (z, y, x) that begins at ``start``."""
-        self._added += int(np.count_nonzero(mask))
-        self._points.append(_extreme_points(mask) + 2 * np.asarray(start, np.int32))
+        self._take(
+            int(np.count_nonzero(mask)),
+            [_extreme_points(mask) + 2 * np.asarray(start, np.int32)],
+        )
+
+    def add_part(self, part: Solidity) -> None:
+        """Add voxels that were measured as an object of their own."""
+        self._take(part._added, part._points)
+
+    def _take(self, voxels: int, points: list[NDArray[np.int32]]) -> None:
+        self._added += voxels
+        self._points += points
         # The points of many boxes would take more memory than the boxes.
         if not self.complete and sum(map(len, self._points)) > _MANY_POINTS:
             self._points = [_corners(np.concatenate(self._points))]

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone, stage
+from napari_emda.objects.by_block import each_block
 from napari_emda.objects.components import ids_in
 from napari_emda.objects.contacts import Contacts, InsideContours, find_contacts
 from napari_emda.objects.separation import separate
@@ -69,6 +71,7 @@ def find_suspicious(
     maps: Array | None = None,
     usual: Usual | None = None,
     volume: str = "",
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, Table]:
     """Score every object by how probably it is wrong.
 
@@ -88,6 +91,7 @@ def find_suspicious(
         maps: contours and distances of the model, (2, Z, Y, X) uint8; None if it predicts none.
         usual: objects to compare sizes and shapes with, besides the others.
         volume: name for the events.
+        runner: carries out the work on the blocks.
 
     Yields:
         An event per block, in several passes.
@@ -98,15 +102,22 @@ def find_suspicious(
     """
     count = len(table["id"])
     inside = probability if maps is None else InsideContours(probability, maps)
-    contacts = yield from stage(find_contacts(objects, count, grid, inside, volume), 0, 2)
+    contacts = yield from stage(find_contacts(objects, count, grid, inside, volume, runner), 0, 2)
     limit = min(1.0, max(_NECK, neck + _NECK_BEYOND))
-    shares = yield from stage(find_necks(folder, objects, count, grid, limit, volume), 1, 2)
+    search = find_necks(folder, objects, count, grid, limit, volume, runner)
+    shares = yield from stage(search, 1, 2)
     shape = (objects.shape[0], objects.shape[1], objects.shape[2])
     return rank(table, grid, shape, contacts, shares, usual)
 
 
 def find_necks(
-    folder: Path, objects: Array, count: int, grid: VoxelGrid, neck: float, volume: str = ""
+    folder: Path,
+    objects: Array,
+    count: int,
+    grid: VoxelGrid,
+    neck: float,
+    volume: str = "",
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, NDArray[np.float64]]:
     """The share of each object that is cut off if all objects are separated at their necks.
 
@@ -115,9 +126,13 @@ def find_necks(
     """
     path = folder / "cut.zarr"
     cut = ids_in(path, objects.shape)
-    yield from stage(separate(objects, cut, grid, neck=neck, volume=volume), 0, 2)
-    keys, counts = yield from stage(_count_parts(objects, cut, volume), 1, 2)
+    parts = ids_in(folder / "bulges", objects.shape) if runner.may_repeat else None
+    cutting = separate(objects, cut, grid, neck=neck, volume=volume, parts=parts, runner=runner)
+    yield from stage(cutting, 0, 2)
+    keys, counts = yield from stage(_count_parts(objects, cut, volume, runner), 1, 2)
     shutil.rmtree(path)
+    if parts is not None:
+        shutil.rmtree(folder / "bulges")
     shares = np.zeros(count + 1)
     ids = (keys >> np.uint64(32)).astype(np.int64)
     # The largest part of each object comes first.
@@ -131,26 +146,39 @@ def find_necks(
     return shares
 
 
+_Counts = tuple[NDArray[np.uint64], NDArray[np.int64]]
+
+
 def _count_parts(
-    objects: Array, cut: Array, volume: str
-) -> Generator[TileDone, None, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    objects: Array, cut: Array, volume: str, runner: BlockRunner
+) -> Generator[TileDone, None, _Counts]:
     """Voxels of each pair of an object and a part of it: keys, and counts."""
-    keys = np.empty(0, np.uint64)
-    counts = np.empty(0, np.int64)
+    sums: list[_Counts] = [(np.empty(0, np.uint64), np.empty(0, np.int64))]
+
+    def add(more: _Counts) -> None:
+        keys, counts = (np.concatenate(both) for both in zip(sums[0], more, strict=True))
+        keys, index = np.unique(keys, return_inverse=True)
+        sums[0] = keys, np.bincount(index, counts, len(keys)).astype(np.int64)
+
     boxes = blocks(Box.whole(objects.shape), block_shape(objects))
-    for done, box in enumerate(boxes, start=1):
-        ids = np.asarray(objects[box.slices])
+    work = _CountParts(objects, cut)
+    yield from each_block(runner, work, [(box,) for box in boxes], add, volume)
+    return sums[0]
+
+
+@dataclass(frozen=True)
+class _CountParts:
+    """Counts the voxels of the pairs in a block."""
+
+    objects: Array
+    cut: Array
+
+    def __call__(self, box: Box) -> _Counts:
+        ids = np.asarray(self.objects[box.slices])
         inside = ids > 0
-        if inside.any():
-            parts = np.asarray(cut[box.slices])[inside].astype(np.uint64)
-            found, sizes = np.unique(
-                ids[inside].astype(np.uint64) << np.uint64(32) | parts, return_counts=True
-            )
-            keys, index = np.unique(np.concatenate([keys, found]), return_inverse=True)
-            sums = np.bincount(index, np.concatenate([counts, sizes]), len(keys))
-            counts = sums.astype(np.int64)
-        yield TileDone(volume=volume, box=box.bounds, done=done, total=len(boxes))
-    return keys, counts
+        parts = np.asarray(self.cut[box.slices])[inside].astype(np.uint64)
+        keys = ids[inside].astype(np.uint64) << np.uint64(32) | parts
+        return np.unique(keys, return_counts=True)
 
 
 def rank(

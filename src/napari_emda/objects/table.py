@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.block_runner import IN_TURN, BlockRunner, Item
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone, result_of
+from napari_emda.objects.by_block import each_block
 from napari_emda.objects.edited import Extents
-from napari_emda.objects.masks import objects_in
+from napari_emda.objects.masks import ObjectMask, objects_in
 from napari_emda.objects.shape import Solidity, surface_within
 
 Table = dict[str, NDArray[np.generic]]
@@ -60,6 +62,7 @@ def measure_objects(
     grid: VoxelGrid,
     probability: Array | None = None,
     volume: str = "",
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, Table]:
     """As `object_table`, yielding an event per block, in two passes."""
     if probability is not None and tuple(probability.shape) != tuple(objects.shape):
@@ -67,8 +70,8 @@ def measure_objects(
             f"The probabilities have shape {tuple(probability.shape)} and the objects "
             f"{tuple(objects.shape)}: give those of the same volume."
         )
-    extents = yield from _find_extents(objects, probability, volume)
-    shapes = yield from _find_shapes(objects, extents, grid, volume)
+    extents = yield from _find_extents(objects, probability, volume, runner)
+    shapes = yield from _find_shapes(objects, extents, grid, volume, runner)
     return _columns(extents, _sizes(extents, shapes, grid), probability is not None)
 
 
@@ -115,48 +118,117 @@ class _Extents:
         return _Extents(ids, sums, low, np.maximum.reduceat(self.high[order], first))
 
 
-def find_extents(objects: Array, volume: str = "") -> Generator[TileDone, None, Extents]:
+def find_extents(
+    objects: Array, volume: str = "", runner: BlockRunner = IN_TURN
+) -> Generator[TileDone, None, Extents]:
     """Where objects lie and how many voxels they have, in one pass over the volume."""
-    found = yield from _find_extents(objects, None, volume)
+    found = yield from _find_extents(objects, None, volume, runner)
     return Extents.of(found.ids, found.sums[:, 0], found.low, found.high)
 
 
 def _find_extents(
-    objects: Array, probability: Array | None, volume: str
+    objects: Array, probability: Array | None, volume: str, runner: BlockRunner
 ) -> Generator[TileDone, None, _Extents]:
     # An empty part first, so that a volume without objects is joined like any other.
     parts = [_Extents.of_block(np.empty((0, 0, 0), np.int64), None, Box.whole((0, 0, 0)))]
-    boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
-    for done, box in enumerate(boxes, start=1):
-        stored = None if probability is None else np.asarray(probability[box.slices])
-        parts.append(_Extents.of_block(np.asarray(objects[box.slices]), stored, box))
-        yield TileDone(volume=volume, box=box.bounds, done=done, total=2 * len(boxes))
+    work = _FindExtents(objects, probability)
+    yield from each_block(runner, work, _blocks_of(objects), parts.append, volume, 0, 2)
     return _Extents.joined(parts)
 
 
+def _blocks_of(objects: Array) -> list[Item]:
+    whole = Box.whole(objects.shape)
+    return [(box,) for box in blocks(whole, block_shape(objects, _BLOCK_VOXELS))]
+
+
+@dataclass(frozen=True)
+class _FindExtents:
+    """Measures the parts of objects that lie in a block."""
+
+    objects: Array
+    probability: Array | None
+
+    def __call__(self, box: Box) -> _Extents:
+        stored = None if self.probability is None else np.asarray(self.probability[box.slices])
+        return _Extents.of_block(np.asarray(self.objects[box.slices]), stored, box)
+
+
 def _find_shapes(
-    objects: Array, extents: _Extents, grid: VoxelGrid, volume: str
+    objects: Array, extents: _Extents, grid: VoxelGrid, volume: str, runner: BlockRunner
 ) -> Generator[TileDone, None, NDArray[np.float64]]:
     """Surface and solidity of each object, put together block by block."""
     shapes = np.zeros((len(extents.ids), 2))
     # Those of which a part is still to come.
     begun: dict[int, Solidity] = {}
-    boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
-    for done, box in enumerate(boxes, start=1):
-        for object_id, mask in objects_in(objects, box):
-            row = int(np.searchsorted(extents.ids, object_id))
-            # The area of objects of one section is no surface.
-            if not grid.sections_are_independent:
-                shapes[row, 0] += surface_within(mask.values, grid.spacing)
-            within, start = mask.within(box)
-            if not within.any():
+
+    def add(parts: list[_Part]) -> None:
+        for part in parts:
+            row = int(np.searchsorted(extents.ids, part.object_id))
+            shapes[row, 0] += part.surface
+            if part.shape is None:
                 continue
-            solidity = begun.setdefault(row, Solidity(int(extents.sums[row, 0])))
-            solidity.add(within, start)
+            voxels = int(extents.sums[row, 0])
+            if part.solidity is not None and part.shape.voxels == voxels:
+                shapes[row, 1] = part.solidity
+                continue
+            solidity = begun.setdefault(row, Solidity(voxels))
+            solidity.add_part(part.shape)
             if solidity.complete:
                 shapes[row, 1] = begun.pop(row).value()
-        yield TileDone(volume=volume, box=box.bounds, done=len(boxes) + done, total=2 * len(boxes))
+
+    # The area of objects of one section is no surface.
+    spacing = None if grid.sections_are_independent else grid.spacing
+    work = _FindShapes(objects, spacing)
+    yield from each_block(runner, work, _blocks_of(objects), add, volume, 1, 2)
     return shapes
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a block holds of an object.
+
+    Attributes:
+        object_id: of the object.
+        surface: of the object, in the block and its rim.
+        shape: of its voxels in the block; None if there are none.
+        solidity: of these voxels, if they are probably the whole object.
+    """
+
+    object_id: int
+    surface: float
+    shape: Solidity | None
+    solidity: float | None
+
+
+@dataclass(frozen=True)
+class _FindShapes:
+    """Measures surface and shape of the parts of objects that lie in a block.
+
+    Most objects lie in one block, and are measured there; the parts of others are put together.
+    """
+
+    objects: Array
+    spacing: tuple[float, float, float] | None
+
+    def __call__(self, box: Box) -> list[_Part]:
+        return [self._measured(k, mask, box) for k, mask in objects_in(self.objects, box)]
+
+    def _measured(self, object_id: int, mask: ObjectMask, box: Box) -> _Part:
+        surface = 0.0 if self.spacing is None else surface_within(mask.values, self.spacing)
+        within, start = mask.within(box)
+        voxels = int(np.count_nonzero(within))
+        if not voxels:
+            return _Part(object_id, surface, None, None)
+        shape = Solidity(voxels)
+        shape.add(within, start)
+        stop = np.add(start, within.shape)
+        ends = zip(stop, box.stop, self.objects.shape, strict=True)
+        # The rim shows only what lies before the block. An object need not be connected, so that
+        # only its number of voxels says whether this is all.
+        is_whole = voxels == np.count_nonzero(mask.values) and all(
+            last < end or end == size for last, end, size in ends
+        )
+        return _Part(object_id, surface, shape, shape.value() if is_whole else None)
 
 
 def _sizes(extents: _Extents, shapes: NDArray[np.float64], grid: VoxelGrid) -> Table:

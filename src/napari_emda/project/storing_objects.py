@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
 from napari_emda.data.probabilities import ClassProbability
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -31,6 +32,7 @@ def store_objects(
     prediction: Prediction,
     grid: VoxelGrid,
     sources: Sequence[Volume] = (),
+    runner: BlockRunner = IN_TURN,
 ) -> Generator[TileDone, None, FoundObjects]:
     """Find the objects of all classes of a description; they replace those before, all at once.
 
@@ -40,6 +42,7 @@ def store_objects(
         prediction: of the volume.
         grid: of its voxels.
         sources: volumes whose labelled objects show what is usual.
+        runner: carries out the work on the blocks.
 
     Yields:
         An event per block.
@@ -48,7 +51,7 @@ def store_objects(
     with replacing_folder(path) as partial:
         partial.mkdir()
         for index, class_id in enumerate(description.classes):
-            search = _find(partial, description, prediction, grid, class_id, sources)
+            search = _find(partial, description, prediction, grid, class_id, sources, runner)
             yield from stage(search, index, len(description.classes))
         text = description.model_dump_json(indent=2) + "\n"
         (partial / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -62,15 +65,18 @@ def _find(
     grid: VoxelGrid,
     class_id: int,
     sources: Sequence[Volume],
+    runner: BlockRunner,
 ) -> Generator[TileDone, None, None]:
     settings = description.settings
     volume = description.volume
     probabilities = prediction.reported
     maps = prediction.object_maps
-    search = find_separate_objects_in(folder, probabilities, settings, grid, class_id, volume, maps)
+    search = find_separate_objects_in(
+        folder, probabilities, settings, grid, class_id, volume, maps, runner
+    )
     objects, _ = yield from stage(search, 0, 4)
     probability = ClassProbability(probabilities, class_id)
-    measurement = measure_objects(objects, grid, probability, volume)
+    measurement = measure_objects(objects, grid, probability, volume, runner)
     table = yield from stage(measurement, 1, 4)
     write_csv(table, folder / f"{class_id}.csv")
     temporary = folder / "temporary"
@@ -86,6 +92,7 @@ def _find(
         maps=maps,
         usual=usual,
         volume=volume,
+        runner=runner,
     )
     queue = yield from stage(ranking, 3, 4)
     write_csv(queue, folder / queue_file(class_id))

@@ -193,10 +193,10 @@ def test_if_a_worker_dies_while_all_are_asked_they_are_asked_again(folder):
         return "answer"
 
     workers = Workers(Client(), Where(workers=2), folder)
-    assert result_of(workers._answered(lambda: ask(3))) == "answer"
+    assert result_of(workers.answered(lambda: ask(3))) == "answer"
     asked.clear()
     with pytest.raises(JobError, match="again and again"):
-        result_of(workers._answered(lambda: ask(99)))
+        result_of(workers.answered(lambda: ask(99)))
 
 
 def test_the_command_says_that_workers_can_be_used(folder, scheduler):

@@ -39,6 +39,7 @@ class _ZarrWriter(Writer):
     """Base of both: they differ in how chunks are packed."""
 
     takes_channels: ClassVar = True
+    by_many: ClassVar = True
     in_shards: ClassVar[bool]
 
     @classmethod

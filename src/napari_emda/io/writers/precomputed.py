@@ -33,6 +33,7 @@ class Precomputed(Writer):
     suffixes: ClassVar = (".precomputed",)
     library: ClassVar = "tensorstore"
     takes_channels: ClassVar = True
+    by_many: ClassVar = True
     takes_surfaces: ClassVar = True
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What runs in a worker: it sets itself up, and predicts one unit of tiles at a time."""
+"""What runs in a worker: it sets itself up, and carries out one unit of work at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from distributed import Worker, WorkerPlugin, get_worker
 
 from napari_emda import __version__
+from napari_emda.data.block_runner import Item
 from napari_emda.data.context import Context
 from napari_emda.data.resampled import Resampled
 from napari_emda.errors import JobError
@@ -235,6 +236,30 @@ def _on_disk(opened: _Opened, tiles: Unit) -> Iterator[list[BlockDone]]:
     yield waiting
 
 
+def compute_blocks(
+    name: str, owner: Owner, work: Callable[..., Any], items: Sequence[Item]
+) -> list[Any]:
+    """What a function returns for each of some blocks, see `napari_emda.data.block_runner`.
+
+    Args:
+        name: of the job.
+        owner: the process of the job; nothing more is begun once it has ended.
+        work: the function.
+        items: its arguments.
+    """
+    with _turn:
+        _running.append(name)
+        try:
+            results = []
+            for item in items:
+                if name in _stopped or not owner.alive:
+                    raise Stopped("The job was stopped: begin it again.")
+                results.append(work(*item))
+            return results
+        finally:
+            _running.remove(name)
+
+
 async def stop(name: str) -> None:
     """Stop the unit of a job; returns when nothing more is written."""
     _stopped.add(name)
@@ -244,9 +269,14 @@ async def stop(name: str) -> None:
     _opened.cache_clear()
 
 
-def seen_of(project: str) -> bytes:
-    """What this worker sees of ``project.json``; nothing if it cannot read it."""
+def reads(path: str) -> bytes:
+    """What this worker reads in a file; nothing if it cannot."""
     try:
-        return read_file(Path(project) / "project.json")
+        return read_file(Path(path))
     except (OSError, JobError):
         return b""
+
+
+def seen_of(project: str) -> bytes:
+    """What this worker sees of ``project.json``; nothing if it cannot read it."""
+    return reads(str(Path(project) / "project.json"))

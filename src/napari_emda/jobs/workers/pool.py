@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
+from napari_emda.data.block_runner import IN_TURN, BlockRunner
+from napari_emda.data.blocks import BLOCK_VOXELS
+from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.events import Event, Notice, Phase
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.work_units import BlockDone, Unit
+from napari_emda.io.atomic import workspace
 from napari_emda.project.owner import Owner
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
@@ -30,6 +35,8 @@ _LOOK = 0.2
 _TRIES = 5
 # Seconds between two attempts to replace workers that have died at their start.
 _RENEW = 10.0
+# Voxels of a volume that is one block, in which there is nothing to share.
+_ONE_BLOCK = BLOCK_VOXELS
 # Seconds without any worker after which the user is told where to look.
 _PATIENCE = 60.0
 
@@ -81,7 +88,7 @@ class Workers:
         from napari_emda.jobs.workers import on_worker
 
         yield from self.prepare()
-        answers = yield from self._answered(
+        answers = yield from self.answered(
             lambda: self._client.run(on_worker.compute_of, settings.device, settings.precision)
         )
         bf16 = all(answer[1] for answer in answers.values())
@@ -95,10 +102,10 @@ class Workers:
 
         owner = None if self._where.scheduler else Owner.of()
         setup = on_worker.WorkerSetup(owner)
-        yield from self._answered(lambda: checks.check_workers(self._client, self._project))
-        yield from self._answered(lambda: self._client.register_plugin(setup))
+        yield from self.answered(lambda: checks.check_workers(self._client, self._project))
+        yield from self.answered(lambda: self._client.register_plugin(setup))
 
-    def _answered(self, ask: Callable[[], T]) -> Generator[Event, None, T]:
+    def answered(self, ask: Callable[[], T]) -> Generator[Event, None, T]:
         """What all workers answer. If one of them dies meanwhile, they are asked again."""
         for _ in range(_TRIES):
             yield from self._some()
@@ -166,6 +173,77 @@ class Workers:
             if self._where.scheduler:
                 with contextlib.suppress(Exception):
                     self._client.run(on_worker.stop, task.name)
+
+    def runner(self, volume: str) -> BlockRunner:
+        """Carries out work on the blocks of a volume; the workers are prepared."""
+        from napari_emda.jobs.workers.spread_blocks import SpreadBlocks
+
+        return SpreadBlocks(self._client, volume, self._renew)
+
+    def see(self, folder: Path) -> bool:
+        """Whether all workers read what this process writes beside a path."""
+        from napari_emda.jobs.workers import on_worker
+
+        with workspace(folder / "seen") as beside:
+            path = beside / "by-workers"
+            path.write_text(uuid.uuid4().hex)
+            answers = self._client.run(on_worker.reads, str(path.absolute())).values()
+            return all(answer == path.read_bytes() for answer in answers)
+
+
+class JobWorkers:
+    """The workers of a job, which come when they are needed, and stay until its end.
+
+    A context manager.
+
+    Args:
+        where: the settings.
+        project: its folder.
+    """
+
+    def __init__(self, where: Where, project: Path) -> None:
+        self._where = where
+        self._project = project
+        self._stack = contextlib.ExitStack()
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def open(self) -> Workers | None:
+        """Those of `open_workers`; None if the job computes in its own process."""
+        if self._workers is None:
+            self._workers = self._stack.enter_context(open_workers(self._where, self._project))
+        return self._workers
+
+    def runner(self, volume: Volume, folder: Path) -> Generator[Event, None, BlockRunner]:
+        """Who works on the blocks of a volume, and writes into a folder.
+
+        Args:
+            volume: a small one is worked on by this process.
+            folder: its disk.
+
+        Yields:
+            A Phase while there is no worker; a Notice if the workers do not see the folder.
+        """
+        if not self._where.elsewhere or math.prod(volume.shape) <= _ONE_BLOCK:
+            return IN_TURN
+        workers = self.open()
+        # There are some, see above.
+        assert workers is not None
+        yield from workers.prepare()
+        if self._where.scheduler or self._where.cluster:
+            sees = yield from workers.answered(lambda: workers.see(folder))
+            if not sees:
+                yield Notice(
+                    f"The workers do not see the folder '{folder}', so that this process works "
+                    "alone: choose one that all computers share under the same path."
+                )
+                return IN_TURN
+        return workers.runner(volume.name)
 
 
 @contextlib.contextmanager

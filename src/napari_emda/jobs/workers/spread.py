@@ -156,17 +156,18 @@ class Spread:
         if count >= _MOST_FAILED:
             return JobError(
                 f"The prediction of '{self._task.volume}' was given up after {count} blocks had "
-                f"failed, the first one at {box}: {_reason(error)} What is done is kept."
+                f"failed, the first one at {box}: {reason_of(error)} What is done is kept."
             )
         blocks = "1 block" if count == 1 else f"{count} blocks"
         first = "at" if count == 1 else "the first one at"
         return JobError(
             f"{blocks} of {self._total} of '{self._task.volume}' cannot be predicted, {first} "
-            f"{box}: {_reason(error)} All others are done and kept."
+            f"{box}: {reason_of(error)} All others are done and kept."
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why work on a worker has failed, as a sentence."""
     if isinstance(error, KilledWorker):
         return (
             "each worker that tried has died, perhaps for lack of memory; lower the setting "
