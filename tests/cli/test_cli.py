@@ -135,6 +135,20 @@ def trained(trained_once, tmp_path):
     return shutil.copytree(trained_once, tmp_path / "project")
 
 
+def test_a_project_without_a_target_exports_its_model_all_the_same(phantom_files, tmp_path):
+    folder = tmp_path / "project"
+    files = phantom_files["source", "image"], phantom_files["source", "labels"]
+    with Project.create(folder, ("background", "mitochondria")) as project:
+        project.volumes.add(files[0], "source", labels=files[1], name="source")
+    answer("train", folder, "--method", "source_only", "--steps", 1, *SMALL)
+    model = tmp_path / "model.safetensors"
+    answer("export", folder, "--what", "model_file", "--to", model)
+    assert model.exists()
+    status, _, error = call("export", folder, "--what", "mask", "--to", tmp_path / "mask.tif")
+    assert status == 2
+    assert "no target volume" in error
+
+
 def job_of(project, run=RUN):
     return json.loads((project / "runs" / run / "job.json").read_text())
 

@@ -46,7 +46,7 @@ def _run(job: ExportJob, project: Project, workers: JobWorkers) -> Iterator[Even
     cls = exporters[job.what]
     exporter = cls(cls.Settings.parse(job.settings))
     folder = project.run(job.run)
-    volume = volume_of(project, job)
+    volume = _volume_of(project, job, needs_prediction=cls.needs_prediction)
     box = _box_of(job, volume, takes_box=cls.takes_box)
     # Everything that can be refused is refused before the prediction, which may take hours.
     path = project.claim(job.to, cls.suffixes(), overwrite=job.overwrite)
@@ -96,6 +96,14 @@ def _run(job: ExportJob, project: Project, workers: JobWorkers) -> Iterator[Even
     text = f"Exported {job.what} of '{volume.name}'{part} (run {folder.name}) to {job.to}."
     remarks_on_file = (edits.sentence, exporter.lost(result, path))
     yield Finished("done", " ".join(filter(None, [text, *remarks_on_file])), {"path": job.to})
+
+
+def _volume_of(project: Project, job: ExportJob, *, needs_prediction: bool) -> Volume:
+    """The volume of a job; of a project without a target, models are exported all the same."""
+    volumes = project.volumes
+    if job.volume or needs_prediction or volumes.targets() or not volumes.entries:
+        return volume_of(project, job)
+    return volumes.open(volumes.entries[0].name)
 
 
 def _box_of(job: ExportJob, volume: Volume, *, takes_box: bool) -> Box | None:
