@@ -179,6 +179,10 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Also write the probabilities there (.tif or .zarr).")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What computes on a processor: auto, torch or openvino."),
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
     ] = None,
@@ -188,7 +192,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Segment a volume or a part of it. The next call goes on with what is missing."""
-    settings = PredictSettings.parse(parse_assignments(assignments or []))
+    values = {} if engine is None else {"engine": engine}
+    settings = PredictSettings.parse(values | parse_assignments(assignments or []))
     job = PredictJob(
         project=str(project),
         run=run,

@@ -10,6 +10,8 @@ from napari_emda.data.coverage import Coverage
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Notice, Saved, TileDone
+from napari_emda.inference.engine_choice import choose
+from napari_emda.inference.openvino_engine import OpenVino
 from napari_emda.inference.origin import averaging
 from napari_emda.inference.predict_tiles import predict_tiles
 from napari_emda.inference.predictor import Predictor
@@ -42,12 +44,13 @@ def predict(
         wanted: the part, see `part_around`; by default all of the volume.
 
     Yields:
-        A Notice if the image has changed or sections of it are spoilt, TileDone after each tile is
-        on disk, Saved at the end.
+        A Notice if the image has changed, sections of it are spoilt or another engine is used than
+        expected; TileDone after each tile is on disk, Saved at the end.
 
     Raises:
         DataError: a prediction contains NaN or infinity.
         JobError: another process is predicting the volume into the same folder.
+        SettingsError: the engine cannot be used.
     """
     view = Resampled(volume, predictor.header.pixel_size)
     averages = averaging(predictor.header, volume, settings)
@@ -67,19 +70,32 @@ def predict(
     if object_maps:
         header["object_maps"] = object_maps
     shape = (len(classes) - 1, *volume.shape)
+    context = predictor.header.context_of(view)
+    free = [key for key in ("precision", "engine") if getattr(settings, key) == "auto"]
     with run.predicting_alone(volume.name):
         if prediction.is_of_another_image(header):
             yield Notice(
                 f"The image of '{volume.name}' is not the one that was predicted before: it is "
                 "predicted anew."
             )
+        engine, is_complete = prediction.begun_by(header, free)
+        if not is_complete:
+            engine, remark = choose(predictor, view, tiles, settings, context, engine)
+            if remark:
+                yield Notice(remark)
+        # The workers compute with the same one.
+        settings = settings.model_copy(update={"engine": engine})
+        predictor.engine = None
+        if engine == "openvino":
+            predictor.engine = OpenVino(bf16=predictor.compute.bf16)
+            header["engine"] = engine
         done = prediction.begin(
             header,
             shape,
             classes=classes,
             uncertainty=settings.uncertainty,
             object_maps=object_maps,
-            any_precision=settings.precision == "auto",
+            free=free,
             tiles=[tile.native for tile in tiles],
         )
         if wanted is None:
@@ -89,7 +105,6 @@ def predict(
         tiles = tiles_of(tiles, missing, view, predictor.network, sections, stacks)
         # What was done before may have left parts of tiles.
         total = max(total, len(tiles))
-        context = predictor.header.context_of(view)
         # Of volumes of the training, the training has said it.
         if volume.name not in predictor.header.spoilt:
             yield from map(Notice, context.remarks(volume.name))

@@ -22,6 +22,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, ToHost
 from napari_emda.inference.image_threads import ImageThreads
 from napari_emda.inference.model_header import ModelHeader
+from napari_emda.inference.openvino_engine import OpenVino, RawOutputs, raw_outputs
 from napari_emda.inference.origin import origin
 from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.inference.tiles import finish_tile, make_tile, read_tile, without_neighbours
@@ -49,6 +50,7 @@ class Predictor:
 
     Attributes:
         workers: other processes that predict volumes with the model; by default this one does.
+        engine: computes `outputs` in place of torch.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Predictor:
         self.model_file = model_file
         self.path = path
         self.workers: PredictingWorkers | None = None
+        self.engine: OpenVino | None = None
         self._threads = ImageThreads(compute)
         # Of the volume that was asked for last: both take up to seconds.
         self._origin: tuple[Volume, dict[str, Any]] | None = None
@@ -178,7 +181,11 @@ class Predictor:
             stacks.around(network, image) as (seen, each_section),
         ):
             seen = seen.contiguous(memory_format=torch.channels_last)
-            compute = partial(self._averaged if flips else self._outputs, network)
+            if self.engine is None:
+                raw: RawOutputs = partial(raw_outputs, network)
+            else:
+                raw = self.engine.outputs_of(network, seen, stacks)
+            compute = partial(_averaged if flips else _outputs, raw)
             outputs = self.map_images(compute, seen, stacks)
             return each_section(outputs[..., :height, :width])
 
@@ -192,18 +199,21 @@ class Predictor:
         together = stacks.deep or self.network.stack > 1
         return function(seen) if together else self._threads.map(function, seen)
 
-    def _averaged(self, network: Network, image: Tensor) -> Tensor:
-        flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-        copies = (self._outputs(network, image.flip(axes)).flip(axes) for axes in flipped_axes)
-        # Summed as they come: four results at once would take four times the memory.
-        return sum(copies, start=next(copies)) / 4
 
-    def _outputs(self, network: Network, image: Tensor) -> Tensor:
-        if not network.maps_objects:
-            return network(image).float().softmax(1)
-        logits, maps = network.decode_with_objects(network.encode(image))
-        contours, distances = maps.float().split(1, dim=1)
-        return torch.cat([logits.float().softmax(1), contours.sigmoid(), distances.clamp(0, 1)], 1)
+def _averaged(raw: RawOutputs, image: Tensor) -> Tensor:
+    flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+    copies = (_outputs(raw, image.flip(axes)).flip(axes) for axes in flipped_axes)
+    # Summed as they come: four results at once would take four times the memory.
+    return sum(copies, start=next(copies)) / 4
+
+
+def _outputs(raw: RawOutputs, image: Tensor) -> Tensor:
+    logits, *maps = raw(image)
+    probabilities = logits.float().softmax(1)
+    if not maps:
+        return probabilities
+    contours, distances = maps[0].float().split(1, dim=1)
+    return torch.cat([probabilities, contours.sigmoid(), distances.clamp(0, 1)], 1)
 
 
 def smoothed_along_z(probabilities: Tensor, weight: float) -> Tensor:

@@ -36,6 +36,10 @@ class PredictingWorkers(Protocol):
     def count(self) -> int:
         """How many there are, or will be."""
 
+    @property
+    def openvino(self) -> bool:
+        """Whether all of them can compute with this process's version of OpenVINO."""
+
     def predict(
         self,
         predictor: Predictor,

@@ -17,7 +17,7 @@ from napari_emda.project.stored_prediction import StoredPrediction
 
 # What a header says of how the volume was cut and what else was stored: the probabilities do not
 # depend on it.
-_NO_ORIGIN = (*PLAN, "precision", "uncertainty", "object_maps")
+_NO_ORIGIN = (*PLAN, "precision", "engine", "uncertainty", "object_maps")
 
 
 def origin_of(prediction: StoredPrediction) -> dict[str, Any]:

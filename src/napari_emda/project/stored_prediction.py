@@ -37,6 +37,8 @@ _COMPRESSION = ZstdCodec(level=1)
 
 # What headers of older versions do not say: a complete prediction of theirs is taken as it is.
 _LATER = ("shape", "model_file", "image", "grid", "domain", "precision")
+# What headers do not say: older versions had no other engine.
+_TORCH = {"engine": "torch"}
 # What tells an image from another one.
 _IMAGE = ("shape", "image", "grid", "domain")
 
@@ -149,6 +151,21 @@ class StoredPrediction:
         image = {key: header[key] for key in _IMAGE if key in header}
         return bool(stored) and not _agree(stored, image)
 
+    def begun_by(self, header: Mapping[str, Any], free: Sequence[str]) -> tuple[str, bool]:
+        """The engine of what `begin` would go on with, or nothing, and whether it is complete.
+
+        Args:
+            header: everything that the prediction depends on but the engine.
+            free: see `begin`.
+        """
+        journal = self._read()
+        engine = str((_TORCH | journal.header)["engine"])
+        if "engine" in free and journal.predicted.is_all and _agree(journal.header, header, free):
+            return engine, True
+        stored = {key: journal.header[key] for key in journal.header if key not in PLAN}
+        stored.pop("engine", None)
+        return (engine if stored == header else ""), False
+
     def _read(self) -> Journalled:
         """The header, and the part that is predicted; both empty if they cannot be trusted."""
         journal = read_boxes(self.journal)
@@ -175,7 +192,7 @@ class StoredPrediction:
         classes: Sequence[str],
         uncertainty: bool,
         object_maps: int = 0,
-        any_precision: bool = False,
+        free: Sequence[str] = (),
         tiles: Sequence[Box] = (),
     ) -> Coverage:
         """Continue a prediction with the same header, or start a new one.
@@ -186,15 +203,14 @@ class StoredPrediction:
             classes: names of the C classes.
             uncertainty: whether the uncertainty is stored as well.
             object_maps: number of maps of objects that are stored as well.
-            any_precision: whether a complete prediction of another number format will do.
+            free: entries of the header in which a complete prediction may differ.
             tiles: how the volume is cut, by whose numbers older versions list what is done.
 
         Returns:
             The part of the volume that is predicted.
         """
         journal = self._read()
-        free = ("precision",) if any_precision else ()
-        if journal.predicted.is_all and _agree(journal.header, header, free):
+        if journal.predicted.is_all and _agree(_TORCH | journal.header, _TORCH | header, free):
             return journal.predicted
         self._clear_leftovers()
         stored = {key: value for key, value in journal.header.items() if key not in PLAN}
@@ -330,9 +346,7 @@ def _in_thread(work: Callable[[], None]) -> Future[None]:
     return future
 
 
-def _agree(
-    stored: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = ()
-) -> bool:
+def _agree(stored: Mapping[str, Any], wanted: Mapping[str, Any], free: Sequence[str] = ()) -> bool:
     """Whether a stored header has all entries of another one, but for some that are free."""
     return all(
         key in free or (stored[key] == value if key in stored else key in _LATER)

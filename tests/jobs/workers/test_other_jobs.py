@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import zarr
@@ -11,7 +13,7 @@ from napari_emda.inference import predict
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, ObjectsJob, PredictJob, ScoreJob, SuggestJob
 from napari_emda.settings.where import Where
-from tests.jobs.workers.conftest import SHAPE, prediction, stored
+from tests.jobs.workers.conftest import CUT, SHAPE, prediction, stored
 
 
 @pytest.fixture
@@ -63,3 +65,18 @@ def test_a_prediction_goes_on_in_the_number_format_in_which_it_was_begun(folder,
     assert not set(done) & set(rest)
     assert len(done) + len(rest) == 12
     assert stored(folder).header["precision"] == "32"
+
+
+def test_workers_compute_with_the_engine_of_the_job(folder, scheduler, expected, tmp_path):
+    """By OpenVINO, two workers have the bytes of one process."""
+    pytest.importorskip("openvino")
+    copy = tmp_path / "alone" / "project"
+    shutil.copytree(folder.parent, copy.parent)
+    settings = CUT | {"engine": "openvino"}
+    for where, project in ((Where(), copy), (Where(scheduler=scheduler), folder)):
+        job = PredictJob(project=str(project), volume="wide", settings=settings, where=where)
+        assert sum(isinstance(event, TileDone) for event in execute(job)) == 12
+        assert stored(project).header["engine"] == "openvino"
+    found = stored(folder).probabilities[:]
+    np.testing.assert_array_equal(found, stored(copy).probabilities[:])
+    assert np.abs(found.astype(int) - expected).max() <= 1

@@ -25,6 +25,7 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.errors import JobError
 from napari_emda.inference import device
 from napari_emda.inference.device import Compute
+from napari_emda.inference.openvino_engine import OpenVino, installed
 from napari_emda.inference.predict_tiles import predict_tiles
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.work_units import BlockDone, Unit
@@ -117,10 +118,10 @@ def choose_gpu(name: object) -> None:
         torch.cuda.set_device(int(number[0]) % torch.cuda.device_count())
 
 
-def compute_of(device: str, precision: str) -> tuple[str, bool]:
-    """The kind of device of this worker, and whether it would compute in bfloat16."""
+def compute_of(device: str, precision: str) -> tuple[str, bool, str]:
+    """The kind of device of this worker, whether it would use bfloat16, and OpenVINO's version."""
     compute = Compute.choose(device, precision)
-    return compute.device.type, compute.bf16
+    return compute.device.type, compute.bf16, installed()
 
 
 class _SharedPrediction(StoredPrediction):
@@ -174,6 +175,13 @@ def _opened(task: Task) -> _Opened:
     project = Project.open(task.project)
     run = RunFolder.of(task.project, task.run)
     predictor = Predictor.load(Path(task.model), settings.device, settings.precision)
+    if settings.engine == "openvino":
+        if not installed():
+            raise JobError(
+                "A worker lacks OpenVINO, with which the job predicts: install it there with "
+                "pip install 'napari-emda[openvino]', or choose engine=torch."
+            )
+        predictor.engine = OpenVino(bf16=predictor.compute.bf16)
     volume = project.volumes.open(task.volume)
     prediction = _SharedPrediction(run, task)
     here = {
@@ -181,6 +189,8 @@ def _opened(task: Task) -> _Opened:
         "shape": list(volume.shape),
         "precision": "bf16" if predictor.compute.bf16 else "32",
     }
+    if settings.engine == "openvino":
+        here["engine"] = settings.engine
     header = prediction.header
     if any(header.get(key) != value for key, value in here.items()):
         raise JobError(

@@ -16,6 +16,7 @@ from napari_emda.data.blocks import BLOCK_VOXELS
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.events import Event, Notice, Phase
+from napari_emda.inference.openvino_engine import installed
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.work_units import BlockDone, Unit
 from napari_emda.io.atomic import workspace
@@ -48,12 +49,16 @@ class Workers:
         client: of their scheduler.
         where: the settings.
         project: its folder, which all of them see.
+
+    Attributes:
+        openvino: see `napari_emda.inference.work_units.PredictingWorkers`; set by `load`.
     """
 
     def __init__(self, client: Client, where: Where, project: Path) -> None:
         self._client = client
         self._where = where
         self._project = project
+        self.openvino = False
 
     @property
     def count(self) -> int:
@@ -92,6 +97,9 @@ class Workers:
             lambda: self._client.run(on_worker.compute_of, settings.device, settings.precision)
         )
         bf16 = all(answer[1] for answer in answers.values())
+        self.openvino = all(
+            device == "cpu" and version == installed() for device, _, version in answers.values()
+        )
         predictor = Predictor.load(model, "cpu", "bf16" if bf16 else "32")
         predictor.workers = self
         return predictor
