@@ -34,8 +34,9 @@ _WORTH = 2**25
 # Share of the voxels of a block whose class may differ from that of torch in the same number
 # format. Between bfloat16 and float32 in torch alone, 0.1 to 0.4 % do.
 _MOST_DIFFERING = 0.002
-# So much faster OpenVINO must be: less is within the noise of a measurement.
-_GAIN = 1.1
+# So much faster OpenVINO must be: less is within the noise of a measurement, and each size of block
+# is converted first, which takes 1 to 2.5 seconds.
+_GAIN = 1.2
 # Turns of a measurement, and seconds after which no further one begins.
 _TURNS = 3
 _PATIENCE = 4.0
@@ -52,7 +53,7 @@ def choose(
     settings: PredictSettings,
     context: Context,
     begun: str = "",
-) -> tuple[str, str]:
+) -> tuple[OpenVino | None, str]:
     """The engine for a volume.
 
     Measurements are remembered on this computer (``engines.json`` in the cache folder): how much
@@ -68,7 +69,8 @@ def choose(
         begun: the engine that has begun the prediction, if it goes on.
 
     Returns:
-        ``torch`` or ``openvino``; and why it is not what one may expect, in a sentence, or nothing.
+        OpenVINO, or None for torch; and why it is not what one may expect, in a sentence, or
+        nothing.
 
     Raises:
         SettingsError: OpenVINO was asked for, or has begun, and cannot be used.
@@ -77,31 +79,33 @@ def choose(
     if wanted == "torch" or (
         wanted == "auto" and not _is_worth_it(predictor, view, tiles, settings)
     ):
-        return "torch", ""
+        return None, ""
     if obstacle := _obstacle(predictor):
         if wanted == "auto":
-            return "torch", ""
+            return None, ""
         what, remedy = obstacle
         anew = ", which begins anew" if begun else ""
         asked = f"the prediction of '{view.volume.name}' was begun with it" if begun else ""
         reason = f"{what}, and {asked}" if asked else what
         raise SettingsError(f"{reason}: {remedy}, or choose engine=torch{anew}.")
+    # What the trial has converted is used again.
+    engine = OpenVino(bf16=predictor.compute.bf16)
     if begun:
-        return wanted, ""
+        return engine, ""
     try:
-        ratio, differing = _measured(predictor, view, tiles, context, settings)
+        ratio, differing = _measured(predictor, view, tiles, context, engine)
     except CannotConvertError as error:
         if wanted == "openvino":
             raise
-        return "torch", f"torch is used: OpenVINO cannot compute the network ({error.reason})."
+        return None, f"torch is used: OpenVINO cannot compute the network ({error.reason})."
     differs = differing > _MOST_DIFFERING
     share = f"{differing:.2%} of the voxels of a block"
     if wanted == "openvino":
         text = f"With OpenVINO, {share} have another class than with torch." if differs else ""
-        return wanted, text
+        return engine, text
     if differs:
-        return "torch", f"torch is used: with OpenVINO, {share} would have another class."
-    return ("openvino" if ratio > _GAIN else "torch"), ""
+        return None, f"torch is used: with OpenVINO, {share} would have another class."
+    return (engine if ratio > _GAIN else None), ""
 
 
 def _is_worth_it(
@@ -137,7 +141,7 @@ def _measured(
     view: Resampled,
     tiles: list[Tile],
     context: Context,
-    settings: PredictSettings,
+    engine: OpenVino,
 ) -> tuple[float, float]:
     """How many times as fast OpenVINO is, and the share of voxels that get another class."""
     network = predictor.network
@@ -152,7 +156,7 @@ def _measured(
         return known[speed], known.get(check, 0.0)
     image = _example(predictor, view, tiles, context)
     try:
-        ratio, differing = _compared(predictor, view, image)
+        ratio, differing = _compared(predictor, view, image, engine)
     except CannotConvertError:
         # So the next job does not try in vain; nothing is faster than what cannot be had.
         _remember({speed: 0.0})
@@ -181,11 +185,13 @@ def _example(predictor: Predictor, view: Resampled, tiles: list[Tile], context: 
     return seen.image
 
 
-def _compared(predictor: Predictor, view: Resampled, image: Tensor) -> tuple[float, float]:
+def _compared(
+    predictor: Predictor, view: Resampled, image: Tensor, engine: OpenVino
+) -> tuple[float, float]:
     """See `_measured`; the engines compute in turns."""
     domain = predictor.domain_of(view.volume)
     stacks = predictor.stacks_of(view.volume)
-    engines = (None, OpenVino(bf16=predictor.compute.bf16))
+    engines = (None, engine)
     fastest = [np.inf, np.inf]
     classes: list[Tensor] = []
     began = time.perf_counter()

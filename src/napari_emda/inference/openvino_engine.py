@@ -80,20 +80,21 @@ class OpenVino:
             network: in evaluation mode, with the domain and the stacks in which it computes. Its
                 weights do not change any more.
             seen: of the same shape as the images, B x channels x H x W. They are given one by one,
-                and together to a network that sees stacks.
+                and together to a network that sees stacks, as by `Predictor.map_images`.
             stacks: how a 3-D network sees the images.
 
         Raises:
             CannotConvertError: OpenVINO cannot compute the network.
         """
         threads = torch.get_num_threads()
-        example = seen if stacks.deep else seen[:1]
+        together = stacks.deep or network.stack > 1
+        example = seen if together else seen[:1]
         key = (id(network), tuple(example.shape), stacks, threads)
         if key not in self._converted:
             while len(self._converted) >= _KEPT:
                 self._converted.popitem(last=False)
             try:
-                compiled = self._compiled(network, example, 1 if stacks.deep else threads)
+                compiled = self._compiled(network, example, 1 if together else threads)
             except RuntimeError as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()
                 raise CannotConvertError(reason[-1]) from error

@@ -11,7 +11,6 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Notice, Saved, TileDone
 from napari_emda.inference.engine_choice import choose
-from napari_emda.inference.openvino_engine import OpenVino
 from napari_emda.inference.origin import averaging
 from napari_emda.inference.predict_tiles import predict_tiles
 from napari_emda.inference.predictor import Predictor
@@ -78,17 +77,19 @@ def predict(
                 f"The image of '{volume.name}' is not the one that was predicted before: it is "
                 "predicted anew."
             )
-        engine, is_complete = prediction.begun_by(header, free)
-        if not is_complete:
-            engine, remark = choose(predictor, view, tiles, settings, context, engine)
+        begun, is_complete = prediction.begun_by(header, free)
+        predictor.engine = None
+        if is_complete and begun == "openvino":
+            # Nothing is computed.
+            header["engine"] = begun
+        elif not is_complete:
+            predictor.engine, remark = choose(predictor, view, tiles, settings, context, begun)
             if remark:
                 yield Notice(remark)
-        # The workers compute with the same one.
-        settings = settings.model_copy(update={"engine": engine})
-        predictor.engine = None
-        if engine == "openvino":
-            predictor.engine = OpenVino(bf16=predictor.compute.bf16)
-            header["engine"] = engine
+            engine = "torch" if predictor.engine is None else "openvino"
+            # The workers compute with the same one.
+            settings = settings.model_copy(update={"engine": engine})
+            header |= {} if predictor.engine is None else {"engine": engine}
         done = prediction.begin(
             header,
             shape,
