@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -203,3 +206,19 @@ def test_openvino_on_another_device_is_refused_in_a_sentence(tmp_path, monkeypat
     monkeypatch.setattr(model, "compute", type(model.compute)(gpu, bf16=False))
     with pytest.raises(SettingsError, match="on processors alone: choose device=cpu"):
         predicted(tmp_path, model, engine="openvino")
+
+
+def test_openvino_is_imported_without_its_telemetry(tmp_path):
+    """It would note an id in the user's folder, and report the import to a server."""
+    code = """if True:
+        import sys
+        from napari_emda.inference.openvino_engine import _import_quietly
+        _import_quietly()
+        import openvino
+        from openvino.tools.ovc import telemetry_utils
+        assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+        assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+    """
+    environment = os.environ | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

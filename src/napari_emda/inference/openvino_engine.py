@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import queue
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -103,6 +104,7 @@ class OpenVino:
         return self._converted[key][1]
 
     def _compiled(self, network: Network, example: Tensor, streams: int) -> RawOutputs:
+        _import_quietly()
         import openvino
 
         core = openvino.Core()
@@ -134,6 +136,24 @@ class OpenVino:
                 requests.put(request)
 
         return compute
+
+
+def _import_quietly() -> None:
+    """Import OpenVINO without its telemetry, which would report each import to a server.
+
+    OpenVINO does without the package if it is not installed.
+    """
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:
+        importlib.import_module("openvino")
+        return
+    modules: dict[str, Any] = sys.modules
+    # For Python, what is None here cannot be imported.
+    modules[name] = None
+    try:
+        importlib.import_module("openvino")
+    finally:
+        del modules[name]
 
 
 def _has_bf16(core: openvino.Core) -> bool:
