@@ -8,10 +8,12 @@ r"""Plays first hours in a real viewer, by clicks and keys alone, and takes the 
 
 The stories: ``phantom`` (what ``napari-emda demo`` opens), ``own`` (one's own TIFFs, without voxel
 size and with the mask opened as an image), ``no-labels``, and ``objects`` (going through the
-objects of a prediction). ``lucchi`` is the last one on real data, whose pictures are not of the
-project: DATA holds lucchi/, see docs/benchmark-few-labels.md. A picture is called after its story,
-step and size; with ``--film``, the story also becomes an animated one. Clicks and seconds are
-printed for each step; keys count apart from clicks.
+objects of a prediction). Two are about real data, whose pictures are not of the project:
+``lucchi``, which goes through objects, and ``model``, which starts from the model of another
+project, with check points and corrections by object. DATA holds vnc/ and lucchi/, see
+docs/benchmark-few-labels.md. A picture is called after its story, step and size; with ``--film``,
+the story also becomes an animated one. Clicks and seconds are printed for each step; keys count
+apart from clicks.
 
 The hidden truth of the phantom decides what is painted and which clusters are clicked. Trainings
 are short: the pictures show the way, not what the methods can do.
@@ -29,6 +31,7 @@ from pathlib import Path
 from napari.settings import get_settings
 
 from docs.stories.film import Film
+from docs.stories.from_model import FromModel
 from docs.stories.no_labels import NoLabels
 from docs.stories.objects import LucchiObjects, PhantomObjects
 from docs.stories.own_files import OwnFiles
@@ -37,9 +40,8 @@ from docs.stories.phantom import Phantom
 IMAGES = Path(__file__).parent / "images"
 # A laptop, the smallest screen on which everything must fit beside a canvas of 700 pixels.
 SIZE = (1366, 768)
-STORIES = {
-    story.name: story for story in (Phantom, OwnFiles, NoLabels, PhantomObjects, LucchiObjects)
-}
+_STORIES = (Phantom, OwnFiles, NoLabels, PhantomObjects, LucchiObjects, FromModel)
+STORIES = {story.name: story for story in _STORIES}
 
 
 def main() -> None:

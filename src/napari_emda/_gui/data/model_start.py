@@ -32,6 +32,7 @@ from napari_emda.project.my_models import ListedModel, by_gap, folder_of_models,
 
 _START = "Start from a model"
 _SOURCE = "Use a source instead"
+_NONE = "choose a model"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ModelStart(QWidget):
             f"Your own models, in {folder_of_models()}: those first that know the look of the "
             "target."
         )
-        self.box.setPlaceholderText("choose a model")
+        self.box.setPlaceholderText(_NONE)
         self.box.currentIndexChanged.connect(self._on_index)
         browse = file_button("Choose a model's file or package.", self._browse)
         self._choice = labelled(("model", row(None, self.box, (browse, 0))))
@@ -93,6 +94,7 @@ class ModelStart(QWidget):
         self.on = not self.on
         self.toggle.setText(_SOURCE if self.on else _START)
         self._choice.setVisible(self.on)
+        self.box.setPlaceholderText(_NONE)
         self._choose(None)
         if self.on:
             self._list()
@@ -176,6 +178,7 @@ class ModelStart(QWidget):
             if self.on:
                 with QSignalBlocker(self.box):
                     self.box.setCurrentIndex(-1)
+                self.box.setPlaceholderText(path.name)
                 self._choose(listed)
 
         self._reading = True
