@@ -132,7 +132,7 @@ class VisionTransformer(Network):
 
         weights: str = Field(
             "",
-            title="pretrained encoder",
+            title="pretrained weights",
             description="A safetensors file with the weights of a vision transformer, named as "
             "timm and DINOv2 do; it sets width, layers and registers. Left empty, the encoder "
             "learns from nothing, which takes many labels.",
