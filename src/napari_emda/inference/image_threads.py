@@ -14,10 +14,9 @@ from napari_emda.inference.device import Compute
 class ImageThreads:
     """Computes images one by one on a CPU, as many at a time as torch has threads.
 
-    The feature maps of one image stay in the caches of a processor's core: this takes 0.6 to 0.9 of
-    the time of a batch of eight (docs/benchmarks.md). And results depend neither on the images
-    beside one nor on the number of threads, by which torch's libraries choose how they compute:
-    workers with other threads and other units predict the same.
+    Results depend neither on the images beside one nor on the number of threads then, by which
+    torch's libraries choose how they compute: workers with other threads and other units predict
+    the same. It takes about as long as a batch does (docs/benchmarks.md).
 
     Args:
         compute: device and number format.
