@@ -21,6 +21,7 @@ from napari_emda.data.prefetch import prefetched
 from napari_emda.data.volume import IGNORE, Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
+from napari_emda.sampling.region import SamplingRegion
 from napari_emda.sampling.sampler import PatchSampler
 
 SPACING = (50.0, 4.0, 4.0)
@@ -218,6 +219,12 @@ def test_what_is_measured_anywhere_is_tissue_for_the_most_part(bordered):
     assert np.mean(padded) < 0.05
     again = sampler.anywhere("target", 3).image
     assert torch.equal(again, sampler.anywhere("target", 3).image)
+
+
+def test_a_search_for_tissue_ends_where_there_is_none(bordered, monkeypatch):
+    sampler = PatchSampler([replace(bordered, domain="target", labels=None)], 32, 4)
+    monkeypatch.setattr(SamplingRegion, "padding", lambda region, box: np.ones(box.shape, bool))
+    assert sampler.anywhere("target", 0).image.shape == (4, 1, 32, 32)
 
 
 def rare(shape=(4, 160, 160)):

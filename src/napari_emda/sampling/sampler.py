@@ -351,11 +351,16 @@ class PatchSampler:
 
         A network's statistics of padding say nothing of tissue.
         """
-        boxes = {region.padding(box).mean(): box}
-        while min(boxes) > MOST_PADDING and len(boxes) < _DRAWS:
-            box = self._box(region, rng, labelled=False)
-            boxes[region.padding(box).mean()] = box
-        return boxes[min(boxes)]
+        least = region.padding(box).mean()
+        for _ in range(_DRAWS - 1):
+            if least <= MOST_PADDING:
+                break
+            other = self._box(region, rng, labelled=False)
+            share = region.padding(other).mean()
+            if share < least:
+                least = share
+                box = other
+        return box
 
     def _box(self, region: SamplingRegion, rng: np.random.Generator, *, labelled: bool) -> Box:
         low = np.array(region.box.start)
